@@ -1,0 +1,1 @@
+"""The ground: records, the stage contract, store, files, events, errors, secrets. Imports nothing of ours."""

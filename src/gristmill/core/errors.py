@@ -1,0 +1,115 @@
+"""Every error a person can meet, with a message that says what happened and a hint that says what to do.
+
+    GristmillError
+    ├── ConfigError      exit 2    HTTP 422   the recipe, a flag or the installation is wrong
+    ├── InputError       exit 3    HTTP 400   a document or a data file is wrong
+    ├── ProviderError    exit 4    HTTP 502   a model could not be asked
+    ├── SandboxError     exit 5    HTTP 500   untrusted code could not be isolated
+    ├── CheckpointError  exit 6    HTTP 500   weights are missing, damaged or not what they claim to be
+    ├── BudgetError      exit 7    HTTP 402   a budget is reached: the run is paused and can go on
+    └── Cancelled        exit 130  HTTP 409   stopped by a person
+    Reject               a stage drops one record, with its reason: data, not a crash
+
+`boundary` is the only place that catches everything: it turns what escapes a stage into a `Failure` with an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+class GristmillError(Exception):
+    """A message for people, a hint that says what to do, and the exit code that scripts see."""
+
+    exit_code = 1
+    http_status = 500
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # stays whole when it crosses a process boundary
+        return type(self), (self.message, self.hint)
+
+
+class ConfigError(GristmillError):
+    exit_code, http_status = 2, 422
+
+
+class InputError(GristmillError):
+    exit_code, http_status = 3, 400
+
+
+class ProviderError(GristmillError):
+    """A model could not be asked. `transient` failures are sent again by the next run, permanent ones are remembered."""
+
+    exit_code, http_status = 4, 502
+
+    def __init__(self, message: str, hint: str = "", *, transient: bool = False, status: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.transient = transient
+        self.status = status
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return ProviderError, (self.message, self.hint)
+
+
+class SandboxError(GristmillError):
+    exit_code = 5
+
+
+class CheckpointError(GristmillError):
+    exit_code = 6
+
+
+class BudgetError(GristmillError):
+    exit_code, http_status = 7, 402
+
+
+class Cancelled(GristmillError):
+    exit_code, http_status = 130, 409
+
+
+class Reject(Exception):
+    """Raised by a stage to drop one record. `detail` may quote what was wrong; `reason` is counted, so keep it short."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What escaped a stage: where it happened, what it was, and whether asking again may help."""
+
+    where: str
+    error: str
+    transient: bool
+
+
+class StageFailure(Exception):
+    """Carries a Failure through the executor; never leaves it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.error)
+        self.failure = failure
+
+
+# These stop the whole run: they are about the run, not about one record.
+RUN_STOPPERS = (ConfigError, BudgetError, Cancelled)
+
+
+@contextmanager
+def boundary(where: str) -> Iterator[None]:
+    """Attribute whatever escapes to `where`. Rejects and errors that concern the whole run pass through unchanged."""
+    try:
+        yield
+    except (Reject, StageFailure, *RUN_STOPPERS):
+        raise
+    except Exception as error:  # noqa: BLE001  (the one broad handler: a bad record is data, not a crash)
+        transient = bool(getattr(error, "transient", False))
+        raise StageFailure(Failure(where, f"{type(error).__name__}: {error}", transient)) from error

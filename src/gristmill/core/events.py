@@ -1,0 +1,54 @@
+"""Events are the only way to say anything: progress, metrics, cost, warnings. One JSON line each, appended as it happens.
+
+The file is the record of a run over all its attempts: a torn last line (the machine died while writing) is cut off when the
+file is opened again, and everything else about a run's past can be read back from it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """Appends events to a file and shows them to listeners (a progress bar, a sink)."""
+
+    def __init__(self, path: Path, *listeners: Listener) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.listeners = list(listeners)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._cut_torn_tail()
+
+    def _cut_torn_tail(self) -> None:
+        size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, min(size, 1 << 20), max(0, size - (1 << 20)))
+        if tail and not tail.endswith(b"\n"):
+            os.ftruncate(self._fd, size - (len(tail) - (tail.rfind(b"\n") + 1)))
+
+    def emit(self, event: str, **data: Any) -> None:
+        line: Event = {"time": round(time.time(), 3), "event": event, **data}
+        os.write(self._fd, orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        for listener in self.listeners:
+            listener(line)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Every whole line of an event file, oldest first; a line still being written is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield orjson.loads(line)

@@ -1,0 +1,80 @@
+"""Prompts are files: `@system`, `@user`, `@assistant` on lines of their own, `{{name}}` where a value goes, nothing else.
+
+Logic-less on purpose: a template engine in a recipe is a way to run code or to eat all memory. An unknown name is an error
+before anything is sent, and a value is never read as a template again. Messages before the last `@user` are examples; the
+leak filter compares what comes out with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gristmill.core.errors import ConfigError
+from gristmill.core.records import Message
+
+_ROLE = re.compile(r"^@(system|user|assistant)[ \t]*$", re.MULTILINE)
+_NAME = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A parsed prompt file."""
+
+    name: str
+    text: str
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    @property
+    def ref(self) -> str:
+        """What an Origin keeps: name@hash."""
+        return f"{self.name}@{self.hash}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(_NAME.findall(self.text))
+
+    @property
+    def parts(self) -> list[Message]:
+        """The messages as written, with their placeholders."""
+        pieces = _ROLE.split(self.text)
+        if pieces[0].strip() or len(pieces) < 3:
+            raise ConfigError(
+                f"prompt {self.name} does not start with a role",
+                "Begin each message with @system, @user or @assistant on a line of its own.",
+            )
+        parts = [Message(role=r, content=t.strip()) for r, t in zip(pieces[1::2], pieces[2::2], strict=True)]  # type: ignore[arg-type]
+        if parts[-1].role != "user":
+            raise ConfigError(f"prompt {self.name} does not end with a user message", "End it with an @user message.")
+        return parts
+
+    @property
+    def examples(self) -> list[str]:
+        """The texts of the worked examples: every user and assistant message before the last one."""
+        return [m.content for m in self.parts[:-1] if m.role != "system"]
+
+    def render(self, **values: object) -> list[Message]:
+        """The messages with every name filled in. A name without a value is a ConfigError."""
+        missing = self.names - values.keys()
+        if missing:
+            raise ConfigError(
+                f"prompt {self.name} uses unknown names: {', '.join(sorted(missing))}",
+                f"Known here: {', '.join(sorted(values))}.",
+            )
+        return [
+            Message(role=m.role, content=_NAME.sub(lambda hit: str(values[hit[1]]), m.content)) for m in self.parts
+        ]
+
+
+def read_prompt(name: str, path: Path) -> Prompt:
+    try:
+        prompt = Prompt(name, path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompt {name}: cannot read {path}: {error}", "Give the path of a UTF-8 text file.") from error
+    _ = prompt.parts  # a malformed file is refused when it is read, not when it is used
+    return prompt

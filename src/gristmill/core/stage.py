@@ -1,0 +1,150 @@
+"""The contract between the hall and the rooms. Two shapes, nothing else:
+
+    async def run(config, record, ctx) -> list[Record]        a step: one record to some records; may ask a model
+    def run(config, records, ctx) -> Iterable[Record]         a pass: needs the whole set
+
+A stage author writes no concurrency, retry, cache, resume, progress, cancel or budget code. `raise Reject("reason")` drops
+one record. A room lists its kinds in one plain dictionary, `STAGES`, in its import-light `stages.py`: kind -> the stages it
+is made of, run in order (most are one; `ingest.read` lists files in a pass, then reads each in a step).
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gristmill.core.ask import Model
+from gristmill.core.prompt import Prompt
+from gristmill.core.records import Record, Sample
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Marks a config field's string as something that `check` can look up."""
+
+    what: Literal["role", "path"]
+
+
+Role = Annotated[str, Means("role")]
+"""Name of a model in the recipe's `models`."""
+
+InputPath = Annotated[str, Means("path")]
+"""A file or folder that must exist before the run; relative to the recipe's folder."""
+
+
+class StageConfig(BaseModel):
+    """What every stage entry of a recipe may say; each kind adds its own fields. Unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field(description="What the stage does: room.kind, for example generate.qa")
+    needs: list[str] | None = Field(None, description="Stages whose output it takes; the previous stage when not given")
+    after: str | None = Field(None, description="With `extends`: place this stage after that one")
+    max_failures: float = Field(0.05, ge=0, le=1, description="Share of failed records at which the run stops")
+    prompts: dict[str, InputPath] = Field(default_factory=dict, description="Own files in place of the kind's prompts")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a kind: its config, what it takes and gives, and where its code is (imported only when it runs)."""
+
+    code: str  # "gristmill.generate.qa:run"
+    config: type[StageConfig]
+    takes: tuple[type[Record], ...]  # nothing: it reads from outside
+    gives: tuple[type[Record], ...]
+    shape: Literal["step", "pass"] = "step"
+    part: str = ""  # set on all but the last stage of a kind made of several
+    prompts: tuple[str, ...] = ()  # names of files in the room's prompts/ folder
+    inputs: str = ""  # "module:function" of (config, base) -> list of files whose content the run depends on
+    artifacts: bool = False  # a pass that writes a folder (weights): ctx.folder is kept with its result
+    keep: bool = True  # False: made anew each run (it writes files into the run folder)
+
+    def load(self) -> Callable[..., Any]:
+        return load_code(self.code)
+
+
+STAGES = dict[str, tuple[Stage, ...]]
+
+
+def load_code(code: str) -> Callable[..., Any]:
+    """The function that our own `module:function` names. Never given a string from a recipe or a request."""
+    module, _, name = code.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    assert inspect.isfunction(function), code
+    return function  # type: ignore[no-any-return]
+
+
+class StepContext(Protocol):
+    """What a step may reach: its record's ancestors, models, prompts, a seeded generator. Nothing else."""
+
+    stage: str
+    seed: int
+
+    def rng(self, record: Record, *salt: object) -> random.Random:
+        """A generator that depends on the recipe's seed, the stage, the record and the salt alone."""
+        ...
+
+    def ancestor(self, record: Record, kind: type[R]) -> R | None:
+        """The nearest ancestor of that type (breadth first), the record itself not included."""
+        ...
+
+    def model(self, role: str, *, quantization: str | None = None) -> Model: ...
+
+    def prompt(self, name: str) -> Prompt: ...
+
+    def prompt_of(self, record: Record) -> Prompt | None:
+        """The prompt a record of this run was made with, by its origin."""
+        ...
+
+    def count(self, **amounts: float) -> None:
+        """Add to this stage's counters in the funnel."""
+        ...
+
+
+class PassContext(StepContext, Protocol):
+    """A pass sees the whole set, and may keep files in `folder`, which survives a kill and is handed back on resume."""
+
+    folder: Path
+    base: Path  # paths in the recipe are relative to this
+    run_folder: Path
+
+    def weights(self, role: str) -> Any:
+        """`models.Weights` of a role: where its weights, tokenizer and template lie."""
+        ...
+
+    def stopping(self) -> bool:
+        """True once a person or a budget asked to stop; a long pass saves and raises Cancelled."""
+        ...
+
+    def progress(self, done: float, total: float, **values: float | str) -> None: ...
+
+    def metric(self, **values: float | int | str) -> None:
+        """One line of a curve (loss, learning rate, ...), kept in the events and in the report."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Rejects of a pass: yielded among its records, so that every drop has its reason."""
+
+    record: Record
+    reason: str
+    detail: str = ""
+
+
+
+PassResult = Iterable[Record | Dropped]
+
+
+def samples(records: Iterable[Record]) -> list[Sample]:
+    """The samples among some records, in order."""
+    return [r for r in records if isinstance(r, Sample)]
