@@ -44,7 +44,7 @@ class InputError(GristmillError):
 
 
 class ProviderError(GristmillError):
-    """A model could not be asked. `transient` failures are sent again by the next run, permanent ones are remembered."""
+    """A model could not be asked. The next run sends `transient` failures again; permanent ones are remembered."""
 
     exit_code, http_status = 4, 502
 
@@ -74,7 +74,7 @@ class Cancelled(GristmillError):
 
 
 class Reject(Exception):
-    """Raised by a stage to drop one record. `detail` may quote what was wrong; `reason` is counted, so keep it short."""
+    """Raised by a stage to drop one record. `reason` is counted: keep it short; `detail` quotes what was wrong."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
@@ -110,6 +110,6 @@ def boundary(where: str) -> Iterator[None]:
         yield
     except (Reject, StageFailure, *RUN_STOPPERS):
         raise
-    except Exception as error:  # noqa: BLE001  (the one broad handler: a bad record is data, not a crash)
+    except Exception as error:  # the one broad handler: a bad record is data, not a crash
         transient = bool(getattr(error, "transient", False))
         raise StageFailure(Failure(where, f"{type(error).__name__}: {error}", transient)) from error

@@ -1,7 +1,7 @@
-"""Events are the only way to say anything: progress, metrics, cost, warnings. One JSON line each, appended as it happens.
+"""Events are the only way to say anything: progress, metrics, cost, warnings. One JSON line each, as it happens.
 
-The file is the record of a run over all its attempts: a torn last line (the machine died while writing) is cut off when the
-file is opened again, and everything else about a run's past can be read back from it.
+The file is the record of a run over all its attempts: a torn last line (the machine died while writing) is cut off
+when the file is opened again, and everything else about a run's past can be read back from it.
 """
 
 from __future__ import annotations

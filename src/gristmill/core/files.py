@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gristmill.core.errors import InputError
 
@@ -21,8 +21,8 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic(path: Path, mode: str = "wb") -> Iterator[IO]:
-    """Write to a temp file beside `path`; on success it replaces `path`, durably; on any error nothing is left behind."""
+def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Write to a temp file beside `path`. On success it replaces `path`, durably; on an error nothing is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -30,7 +30,7 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temp, path)
+        temp.replace(path)
         fsync_folder(path.parent)
     finally:
         with suppress(FileNotFoundError):

@@ -1,8 +1,8 @@
-"""Prompts are files: `@system`, `@user`, `@assistant` on lines of their own, `{{name}}` where a value goes, nothing else.
+"""Prompts are files: `@system`, `@user`, `@assistant` on lines of their own, `{{name}}` where a value goes.
 
-Logic-less on purpose: a template engine in a recipe is a way to run code or to eat all memory. An unknown name is an error
-before anything is sent, and a value is never read as a template again. Messages before the last `@user` are examples; the
-leak filter compares what comes out with them.
+Logic-less on purpose: a template engine in a recipe is a way to run code or to eat all memory. An unknown name is an
+error before anything is sent, and a value is never read as a template again. Messages before the last `@user` are
+examples; the leak filter compares what comes out with them.
 """
 
 from __future__ import annotations
@@ -66,15 +66,14 @@ class Prompt:
                 f"prompt {self.name} uses unknown names: {', '.join(sorted(missing))}",
                 f"Known here: {', '.join(sorted(values))}.",
             )
-        return [
-            Message(role=m.role, content=_NAME.sub(lambda hit: str(values[hit[1]]), m.content)) for m in self.parts
-        ]
+        return [Message(role=m.role, content=_NAME.sub(lambda hit: str(values[hit[1]]), m.content)) for m in self.parts]
 
 
 def read_prompt(name: str, path: Path) -> Prompt:
     try:
         prompt = Prompt(name, path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompt {name}: cannot read {path}: {error}", "Give the path of a UTF-8 text file.") from error
+        message = f"prompt {name}: cannot read {path}: {error}"
+        raise ConfigError(message, "Give the path of a UTF-8 text file.") from error
     _ = prompt.parts  # a malformed file is refused when it is read, not when it is used
     return prompt

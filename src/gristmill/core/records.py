@@ -195,7 +195,7 @@ class Sample(Record):
 
 
 class Task(Record):
-    """Something to solve and how it is judged. One line of an exam file is one Task; only question and answers are needed."""
+    """Something to solve and how it is judged. A line of an exam file is one Task: question and answers suffice."""
 
     type: ClassVar[str] = "task"
     question: str
@@ -241,8 +241,7 @@ class Report(Record):
 
 
 RECORD_TYPES: dict[str, type[Record]] = {
-    cls.type: cls
-    for cls in (File, Document, Chunk, Fact, Draft, Sample, Task, Episode, Score, Checkpoint, Report)
+    cls.type: cls for cls in (File, Document, Chunk, Fact, Draft, Sample, Task, Episode, Score, Checkpoint, Report)
 }
 
 
@@ -260,5 +259,3 @@ def from_row(row: dict[str, Any]) -> Record:
     if record.id != row["id"]:
         raise ValueError(f"record {row['id']} does not hold what its id says (now {record.id})")
     return record
-
-

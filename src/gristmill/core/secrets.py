@@ -1,4 +1,4 @@
-"""Secrets are named, never written: `env:NAME` in a recipe. Their values stay out of files, logs, argv and the store."""
+"""Secrets are named, never written: `env:NAME` in a recipe. Values stay out of files, logs, argv and the store."""
 
 from __future__ import annotations
 

@@ -3,15 +3,14 @@
     async def run(config, record, ctx) -> list[Record]        a step: one record to some records; may ask a model
     def run(config, records, ctx) -> Iterable[Record]         a pass: needs the whole set
 
-A stage author writes no concurrency, retry, cache, resume, progress, cancel or budget code. `raise Reject("reason")` drops
-one record. A room lists its kinds in one plain dictionary, `STAGES`, in its import-light `stages.py`: kind -> the stages it
-is made of, run in order (most are one; `ingest.read` lists files in a pass, then reads each in a step).
+A stage author writes no concurrency, retry, cache, resume, progress, cancel or budget code. `raise Reject("reason")`
+drops one record. A room lists its kinds in one plain dictionary, `STAGES`, in its import-light `stages.py`: kind -> the
+stages it is made of, run in order (most are one; `ingest.read` lists files in a pass, then reads each in a step).
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -78,9 +77,8 @@ STAGES = dict[str, tuple[Stage, ...]]
 def load_code(code: str) -> Callable[..., Any]:
     """The function that our own `module:function` names. Never given a string from a recipe or a request."""
     module, _, name = code.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    assert inspect.isfunction(function), code
-    return function  # type: ignore[no-any-return]
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 class StepContext(Protocol):
@@ -116,6 +114,7 @@ class PassContext(StepContext, Protocol):
     folder: Path
     base: Path  # paths in the recipe are relative to this
     run_folder: Path
+    cache: Path  # derived files that any run may use again, named by content
 
     def weights(self, role: str) -> Any:
         """`models.Weights` of a role: where its weights, tokenizer and template lie."""
@@ -139,7 +138,6 @@ class Dropped:
     record: Record
     reason: str
     detail: str = ""
-
 
 
 PassResult = Iterable[Record | Dropped]
