@@ -1,0 +1,5 @@
+"""What a model is: weights, tokenizer, chat template, loss mask, adapters, checkpoints, exports.
+
+The room's invariant: the same messages are the same token ids everywhere (preview, training, export, exam, serving),
+and weights are loaded only when they are whole and written only when they are provably the same model.
+"""
