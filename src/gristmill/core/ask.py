@@ -46,7 +46,10 @@ class Parsed(Generic[T]):
 
 
 class Model(Protocol):
-    """A model bound to a role. `identity` names the weights, never a key or a local port."""
+    """A model bound to a role. `identity` names the weights, never a key or a local port.
+
+    `grammar` (GBNF) binds what a local model may write; a provider that cannot do that raises ProviderError.
+    """
 
     role: str
     identity: str
@@ -59,6 +62,7 @@ class Model(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         sample: int = 0,
+        grammar: str | None = None,
     ) -> Answer:
         """One answer, whatever its finish. For exams; generating stages use `ask` or `structured`."""
         ...
@@ -73,6 +77,7 @@ class Model(Protocol):
         stop: Sequence[str] = (),
         sample: int = 0,
         attempts: int = 3,
+        grammar: str | None = None,
     ) -> Parsed[T]:
         """Ask until `parse` accepts. A ValueError of `parse` is shown to the model in the next attempt; a truncated answer
         is asked again with the request to be shorter. Raises Reject("invalid answer" | "truncated answer") at the end."""
@@ -99,6 +104,7 @@ class Model(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         sample: int = 0,
+        grammar: str | None = None,
     ) -> Answer:
         """Continue a text or token ids, with token ids and log-probabilities of what was generated."""
         ...
