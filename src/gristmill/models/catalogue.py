@@ -78,7 +78,7 @@ def get(name: str) -> Path:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     if path is not None:
         command.append("--force-reinstall")
-    done = subprocess.run([*command, entry.requirement], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([*command, entry.requirement], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise ConfigError(

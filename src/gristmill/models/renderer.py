@@ -64,7 +64,7 @@ class Renderer:
         return _load(weights)
 
     def chat(self, messages: Sequence[Message], *, generate: bool = False) -> Rendered:
-        """A conversation. With `generate`, what a server is sent: it ends where the answer begins; nothing is supervised.
+        """A conversation. With `generate`, what a server is sent: it ends where the answer begins, and no loss is seen.
 
         `train` of a message: true supervises its content and the end-of-turn token after it; spans supervise the tokens
         that lie wholly inside them; false supervises nothing.

@@ -1,8 +1,8 @@
 """Chat templates: which text of a rendered conversation is structure, and where each message's content stands.
 
-Nothing is searched for. The template is rendered once with a private mark in place of every content; what lies between
-the marks is structure. Padding around the marks shows whether the template strips contents. Then the template is rendered
-with the real contents and must give exactly the assembled text: a template that rewrites contents is refused.
+Nothing is searched for. The template is rendered once with a private mark in place of every content; what lies
+between the marks is structure. Padding around the marks shows whether the template strips contents. Then the template
+is rendered with the real contents and must give exactly the assembled text: one that rewrites contents is refused.
 
 Templates come from model files, so they run in jinja2's immutable sandbox, on plain dicts only.
 """

@@ -1,0 +1,46 @@
+"""Low-rank adapters on a model's linear layers. The base stays frozen; adapters are float32 on any base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gristmill.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+class LoraConfig(BaseModel):
+    """Size and place of the adapters. `alpha / r` scales what they add."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    r: int = Field(16, ge=1, le=1024, description="Rank of each adapter")
+    alpha: int = Field(32, gt=0, description="What the adapter adds is scaled by alpha / r")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapter")
+    targets: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="Which linear layers: all but the output head, or names such as q_proj"
+    )
+
+
+def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """The model with fresh adapters, the only trainable parameters, all float32. Draws from torch's generator."""
+    import torch
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    unknown = [] if config.targets == "all-linear" else [t for t in config.targets if t not in linear]
+    if unknown or not config.targets:
+        raise ConfigError(
+            f"lora.targets names no linear layer of this model: {', '.join(unknown) or 'the list is empty'}",
+            f"It has: {', '.join(sorted(linear))}.",
+        )
+    peft = PeftConfig(
+        r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=config.targets,
+        task_type="CAUSAL_LM", bias="none",
+    )  # fmt: skip
+    return get_peft_model(model, peft, autocast_adapter_dtype=True)
