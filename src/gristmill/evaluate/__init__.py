@@ -1,0 +1,1 @@
+"""Model x Tasks -> Report. Changes nothing."""
