@@ -26,7 +26,7 @@ class FakeServer:
         self._ask("/reset", json.dumps(options).encode())
 
     def _ask(self, path: str, body: bytes | None = None) -> Any:
-        with urllib.request.urlopen(self.url.removesuffix("/v1") + path, body, timeout=20) as reply:  # noqa: S310
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + path, body, timeout=20) as reply:
             return json.load(reply)
 
 

@@ -92,7 +92,7 @@ class Fake:
 
     def _fault(self, key: str, attempt: int) -> str:
         options = self.options
-        roll = random.Random(f"{options.seed}:{key}:{attempt}").random()  # noqa: S311
+        roll = random.Random(f"{options.seed}:{key}:{attempt}").random()
         for name in ("429", "500", "hang", "badjson"):
             roll -= getattr(options, f"p{name}")
             if roll < 0:
@@ -100,13 +100,13 @@ class Fake:
         return ""
 
     def _answer(self, path: str, body: dict[str, Any], key: str) -> dict[str, Any]:
-        rng = random.Random(f"{self.options.seed}:{key}")  # noqa: S311
+        rng = random.Random(f"{self.options.seed}:{key}")
         if path.endswith("/embeddings"):
             return _embeddings(body)
         chat = path.endswith("/chat/completions")
         prompt = _prompt(body)
         turns = len(body.get("messages", ()))
-        unlucky = random.Random(f"{self.options.seed}:bad:{key}").random()  # noqa: S311
+        unlucky = random.Random(f"{self.options.seed}:bad:{key}").random()
         words = _WORD.findall(prompt)[-200:] or ["nothing"]
         text = self._text(body, words, rng, turns=turns, unlucky=unlucky)
         finish = "stop"

@@ -236,8 +236,8 @@ def _cancelling() -> bool:
 def _wait(attempt: int, retry_after: float | None) -> float:
     """Seconds before the next attempt. Jitter, so that those who were refused together do not come back together."""
     if retry_after is not None:
-        return retry_after * (1 + random.uniform(0, 0.1))  # noqa: S311
-    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311
+        return retry_after * (1 + random.uniform(0, 0.1))
+    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.5)
 
 
 def _reply_data(reply: Reply, usage: Usage) -> dict[str, Any]:

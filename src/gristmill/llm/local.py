@@ -1,0 +1,142 @@
+"""A model on this machine. The one renderer turns messages into token ids; the engine never sees text or a template.
+
+So what a model is asked in an exam or a chat is, token for token, what its training showed it, and nothing inside a
+message can become a special token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gristmill.core.errors import ConfigError, ProviderError
+from gristmill.core.records import Message
+from gristmill.llm.engine import EngineSettings, LocalEngine, default_threads
+from gristmill.llm.openai import Wire, read_completion
+from gristmill.llm.provider import Reply, Request, Unanswered, split_reasoning
+from gristmill.llm.spec import LocalSpec, StageSpec, local_identity
+from gristmill.models.gguf_file import is_gguf
+from gristmill.models.renderer import Renderer
+from gristmill.models.weights import Weights
+
+SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.05}
+"""llama.cpp's own defaults, said aloud: an update of the engine must not change what a stored answer stands for."""
+
+
+class LocalProvider:
+    """Weights behind an engine that starts with the first request."""
+
+    attempts = 3  # an engine that died is started again
+
+    def __init__(
+        self,
+        spec: LocalSpec | StageSpec,
+        weights: Weights,
+        *,
+        quantization: str | None,
+        workspace: Path,
+        emit: Callable[..., None],
+    ) -> None:
+        if weights.form == "gguf" and not is_gguf(weights.path):
+            raise ConfigError(f"{weights.path} is not a GGUF file", "Give the path of a GGUF model.")
+        self.renderer = Renderer.load(weights)
+        self.identity = local_identity(weights.sha256, self.renderer.template_hash, quantization)
+        self.concurrency = spec.concurrency
+        self.context = min(spec.context, self.renderer.context)
+        self.prompt_cache = spec.prompt_cache
+        self._weights = weights
+        self._quantization = quantization
+        self._settings = EngineSettings(spec.concurrency, self.context, spec.threads or default_threads())
+        self._workspace = workspace
+        self._emit = emit
+        self._engine: LocalEngine | None = None
+        self._starting = asyncio.Lock()
+
+    async def send(self, request: Request) -> Reply:
+        ids = self._ids(request)
+        if len(ids) >= self.context:
+            raise ProviderError(
+                f"the prompt takes {len(ids)} tokens, and the model's context holds {self.context}",
+                "Raise the model's `context`, or send smaller chunks.",
+                status=400,
+            )
+        wire = await self._wire()
+        try:
+            reply = read_completion(await wire.post("/v1/completions", self._body(request, ids)))
+        except Unanswered as error:
+            raise await self._examined(error) from error
+        if request.grammar and not reply.text:
+            # llama.cpp does not refuse a malformed grammar: it answers nothing, as if that were an answer
+            raise ProviderError("the grammar is malformed or admits an empty answer", "Check the GBNF.", status=400)
+        if request.prompt is None:
+            text, reasoning = split_reasoning(reply.text)
+            reply = replace(reply, text=text, reasoning=reasoning)
+        return reply
+
+    def input_bound(self, request: Request) -> int:
+        return len(self._ids(request))
+
+    async def close(self) -> None:
+        if self._engine is not None:
+            await self._engine.stop()
+            self._engine = None
+
+    def _ids(self, request: Request) -> list[int]:
+        if request.texts:
+            raise ProviderError("local models give no embeddings", "Use a server with an embedding model.", status=400)
+        if request.prompt is None:
+            messages = [Message.model_validate(m) for m in request.messages]
+            return self.renderer.chat(messages, generate=True).ids
+        if isinstance(request.prompt, tuple):
+            return list(request.prompt)
+        begin = [self.renderer.bos] if self.renderer.bos is not None else []
+        return begin + self.renderer.encode(request.prompt)
+
+    def _body(self, request: Request, ids: list[int]) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "prompt": ids,
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "cache_prompt": self.prompt_cache,
+        }
+        if request.temperature > 0:
+            body |= {**SAMPLING, "seed": request.seed}
+        if request.stop:
+            body["stop"] = request.stop
+        if request.schema is not None:
+            body["json_schema"] = request.schema
+        if request.grammar is not None:
+            body["grammar"] = request.grammar
+        if request.prompt is not None:
+            body["logprobs"] = 1
+        return body
+
+    async def _wire(self) -> Wire:
+        async with self._starting:
+            if self._engine is None:
+                self._engine = LocalEngine(await self._gguf(), self._settings, log=self._log(), emit=self._emit)
+            if self._engine.wire is None or not self._engine.alive:
+                await self._engine.stop()
+                return await self._engine.start()
+            return self._engine.wire
+
+    async def _gguf(self) -> Path:
+        if self._weights.form == "gguf" and self._quantization is None:
+            return self._weights.path
+        from gristmill.models.gguf import prepare
+
+        cache = self._workspace / "cache" / "gguf"
+        return await asyncio.to_thread(prepare, self._weights, quantization=self._quantization, cache=cache)
+
+    def _log(self) -> Path:
+        return self._workspace / "logs" / f"engine-{self._weights.sha256[:12]}.log"
+
+    async def _examined(self, error: Unanswered) -> Unanswered:
+        """The failure, with the engine's last words if it died of it."""
+        await asyncio.sleep(0.1)  # the connection breaks before the process is reaped
+        if self._engine is None or self._engine.alive:
+            return error
+        return Unanswered(f"the engine of {self._weights.path.name} died: {self._engine.tail()}", charged=False)
