@@ -1,0 +1,40 @@
+"""`gristmill export`: a run's samples as a data set, or its trained model as files."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gristmill.cli.options import HERE, Run, WorkspaceFolder, open_run
+
+
+class Format(StrEnum):
+    openai = "openai"
+    sharegpt = "sharegpt"
+    alpaca = "alpaca"
+    chatml = "chatml"
+    text = "text"
+    hf = "hf"
+    gguf = "gguf"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(export)
+
+
+def export(
+    run: Run,
+    format: Annotated[Format, typer.Option(help="A data set format, or hf / gguf for the model.")],
+    to: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    stage: Annotated[str | None, typer.Option(help="Stage whose output is exported; the last that fits.")] = None,
+    workspace: WorkspaceFolder = HERE,
+) -> None:
+    """Write a run's samples or its model in a format that other tools read."""
+    from gristmill.runs.exports import export_data, export_model
+
+    place, folder = open_run(workspace, run)
+    write = export_model if format in (Format.hf, Format.gguf) else export_data
+    typer.echo(write(place, folder, str(format), to, stage=stage))

@@ -1,0 +1,83 @@
+"""`gristmill run`: run a recipe, or go on with a run that ended early."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.cli.options import HERE, Json, RecipeFile, Sets, WorkspaceFolder, open_workspace, print_json
+
+if TYPE_CHECKING:
+    from gristmill.runs.execute import Outcome
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(run)
+
+
+def run(
+    recipe: RecipeFile,
+    name: Annotated[str | None, typer.Option(help="Call the run by this name.")] = None,
+    sets: Sets = None,
+    workspace: WorkspaceFolder = HERE,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a recipe. The same command goes on where a run ended; a finished run is shown."""
+    from gristmill.cli.display import make_display
+    from gristmill.runs.execute import execute
+    from gristmill.runs.plan import make_plan
+
+    plan = make_plan(recipe, sets)
+    stop = threading.Event()
+    _catch_signals(stop)
+    with make_display(quiet=quiet or json) as display:
+        outcome = execute(plan, open_workspace(workspace), name=name, listeners=(display,), stop=stop)
+    if json:
+        print_json(_as_json(outcome))
+    else:
+        _tell(outcome)
+    if outcome.error:
+        raise outcome.error
+    if outcome.state == "incomplete":
+        typer.echo("Some records could not be asked; the same command asks for them again.", err=True)
+        raise typer.Exit(4)
+
+
+def _catch_signals(stop: threading.Event) -> None:
+    """Once: stop at the next safe place. Twice: stop at once (nothing is lost: what was answered is on disk)."""
+
+    def handler(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+        sys.stderr.write("\nstopping after the answers under way; once more to stop at once\n")
+
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    import orjson
+
+    summary = orjson.loads((outcome.folder / "summary.json").read_bytes())
+    return {"run": outcome.folder.name, "folder": str(outcome.folder), **summary, "state": outcome.state}
+
+
+def _tell(outcome: Outcome) -> None:
+    from gristmill.cli.tables import exam_table, funnel_table
+    from gristmill.runs.folder import RunFolder
+
+    folder = RunFolder(outcome.folder)
+    typer.echo(funnel_table(folder))
+    exam = exam_table(folder)
+    if exam:
+        typer.echo(f"\n{exam}")
+    if outcome.state == "shown":
+        typer.echo("\nThis run was finished before; nothing was done again.")
+    typer.echo(f"\nrun     {outcome.folder}\nreport  {outcome.folder / 'report.html'}")

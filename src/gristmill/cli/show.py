@@ -1,0 +1,136 @@
+"""`gristmill show`: look into a run: its funnel, its records, what was dropped and why, where anything came from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.cli.options import HERE, Json, Run, WorkspaceFolder, open_run, print_json, table
+from gristmill.core.errors import InputError
+
+if TYPE_CHECKING:
+    from gristmill.runs.folder import Output, RunFolder
+
+
+class What(StrEnum):
+    funnel = "funnel"
+    records = "records"
+    rejects = "rejects"
+    lineage = "lineage"
+    report = "report"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(show)
+
+
+def show(
+    run: Run = "latest",
+    what: Annotated[What, typer.Argument(help="What to look at.")] = What.funnel,
+    record: Annotated[str | None, typer.Argument(help="For lineage: a record's id, or its beginning.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only this stage.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    workspace: WorkspaceFolder = HERE,
+    json: Json = False,
+) -> None:
+    """Show a run: its funnel, records, rejects, the lineage of a record, or where its report lies."""
+    place, folder = open_run(workspace, run)
+    if what is What.lineage:
+        if record is None:
+            raise typer.BadParameter("give a record's id: gristmill show RUN lineage ID")
+        from gristmill.runs.lineage import lineage_json
+
+        _lineage(lineage_json(folder, place.store, record), json)
+    elif what is What.records:
+        _records(folder, stage, limit, json)
+    elif what is What.rejects:
+        _rejects(folder, stage, limit, json)
+    elif what is What.report:
+        typer.echo(folder.path / "report.html")
+    else:
+        _funnel(folder, json)
+
+
+def _outputs(folder: RunFolder, stage: str | None) -> dict[str, Output]:
+    outputs = folder.outputs()
+    if stage is not None and stage not in outputs:
+        raise InputError(f"no finished stage is called {stage}", f"Finished: {', '.join(outputs) or 'none'}.")
+    return outputs if stage is None else {stage: outputs[stage]}
+
+
+def _funnel(folder: RunFolder, json: bool) -> None:
+    if json:
+        print_json({name: output.meta["counts"] for name, output in folder.outputs().items()})
+        return
+    from gristmill.cli.tables import exam_table, funnel_table
+
+    typer.echo(f"{folder.manifest['name']} ({folder.path.name})\n")
+    typer.echo(funnel_table(folder))
+    exam = exam_table(folder)
+    typer.echo(f"\n{exam}" if exam else "")
+
+
+def _records(folder: RunFolder, stage: str | None, limit: int, json: bool) -> None:
+    from gristmill.runs.lineage import describe
+
+    outputs = _outputs(folder, stage)
+    chosen = {stage: outputs[stage]} if stage else dict(list(outputs.items())[-1:])
+    for name, output in chosen.items():
+        found = list(islice(output, limit))
+        if json:
+            print_json([{"id": r.id, "type": r.type, **r.model_dump(mode="json")} for r in found])
+            continue
+        typer.echo(f"{name}: {output.count} records" + (f", the first {limit}" if output.count > limit else ""))
+        for record in found:
+            typer.echo(f"  {describe(record)}")
+
+
+def _rejects(folder: RunFolder, stage: str | None, limit: int, json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {"stage": name, **row} for name, output in _outputs(folder, stage).items() for row in output.rejects()
+    ]
+    if json:
+        print_json(rows[:limit])
+        return
+    keys = ("stage", "id", "status", "reason", "detail")
+    typer.echo(table(list(keys), [[_short(row[k]) for k in keys] for row in rows[:limit]]) if rows else "no rejects")
+    if len(rows) > limit:
+        typer.echo(f"… and {len(rows) - limit} more (--limit)")
+
+
+def _short(text: str) -> str:
+    flat = " ".join(str(text).split())
+    return flat if len(flat) <= 90 else flat[:89] + "…"
+
+
+def _lineage(data: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(data)
+        return
+    _branch(data["back"], 0)
+    for title, lines in (("made from it", data["on"]), ("taught by", data["taught_by"])):
+        if lines:
+            typer.echo(f"\n{title}")
+            for line in lines[:20]:
+                typer.echo(f"  {line}")
+    if data["exam"]:
+        typer.echo("\nexam questions about it")
+        for task in data["exam"][:20]:
+            scores = ", ".join(f"{arm} {'right' if v == 1 else 'wrong'}" for arm, v in task["scores"].items())
+            typer.echo(f"  {task['id']} {task['question']} ({' / '.join(task['answers'])}) {scores}")
+
+
+def _branch(link: dict[str, Any], depth: int) -> None:
+    pad = "  " * depth
+    typer.echo(f"{pad}{link['summary']}  [{link['stage']}]")
+    origin = link["origin"]
+    if origin:
+        typer.echo(f"{pad}  prompt {origin['prompt'] or '-'}, model {origin['model'] or '-'}")
+    for quote in link["quotes"]:
+        pages = f" p. {quote['pages'][0]}" if quote["pages"] else ""
+        typer.echo(f"{pad}  “{_short(quote['text'])}” {quote['path']}{pages} [{quote['start']}:{quote['end']}]")
+    for parent in link["parents"]:
+        _branch(parent, depth + 1)

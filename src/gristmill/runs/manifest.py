@@ -1,0 +1,91 @@
+"""The manifest of a run: what it ran on and with, so that a stranger can reproduce it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from gristmill import __version__
+from gristmill.core.files import atomic, write_text
+from gristmill.core.records import digest_of
+from gristmill.runs.folder import RunFolder
+from gristmill.runs.plan import Plan
+
+PACKAGES = ("torch", "transformers", "peft", "xllamacpp", "tokenizers", "pydantic", "pyarrow", "rensa", "pypdfium2")
+
+
+def write_manifest(folder: RunFolder, plan: Plan, fingerprint: str, *, name: str | None) -> None:
+    """At the start of a run; a later attempt keeps when it first started, and may give it another name."""
+    path = folder.path / "manifest.json"
+    old: dict[str, Any] = orjson.loads(path.read_bytes()) if path.exists() else {}
+    data = {
+        "id": folder.path.name,
+        "name": name or old.get("name") or plan.recipe.name,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "created": old.get("created") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "fingerprint": fingerprint,
+        "recipe": plan.recipe.name,
+        "base": str(plan.recipe.base),
+        "seed": plan.recipe.seed,
+        "prompts": {f"{n.name}/{k}": p.ref for n in plan.nodes for k, p in n.prompts.items()},
+        "gristmill": __version__,
+        "git": _git(),
+        "lock": installed_hash(),
+        "packages": {p: v for p in PACKAGES if (v := _version(p))},
+        "python": platform.python_version(),
+        "os": platform.platform(),
+        "hardware": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "memory_gib": _memory_gib()},
+    }
+    with atomic(path) as file:
+        file.write(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+    write_text(
+        folder.path / "recipe.yaml", yaml.safe_dump(plan.recipe.source.data, sort_keys=False, allow_unicode=True)
+    )
+    for node in plan.nodes:
+        for prompt in node.prompts.values():
+            write_text(folder.path / "prompts" / f"{prompt.name}@{prompt.hash}.md", prompt.text)
+
+
+def installed_hash() -> str:
+    """Hash of every installed package and its version: what a lock file pins, as it really is."""
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return digest_of(found)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> str | None:
+    """Commit of Gristmill's own checkout, `+dirty` where it differs; None when it is installed as a package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+
+    def run(*args: str) -> str:
+        command = ["git", "-C", str(root), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    commit = run("rev-parse", "HEAD")
+    return f"{commit}+dirty" if commit and run("status", "--porcelain", "--untracked-files=no") else commit or None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _memory_gib() -> float:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)

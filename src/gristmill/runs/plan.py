@@ -1,0 +1,211 @@
+"""Plan: the stages of a recipe as a typed graph, in the order they run. What can be wrong is found here, free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+from gristmill.core.errors import ConfigError, GristmillError
+from gristmill.core.prompt import Prompt, read_prompt
+from gristmill.core.secrets import resolve
+from gristmill.core.stage import Means, Stage, StageConfig
+from gristmill.llm.spec import LocalSpec, OpenAISpec, StageSpec
+from gristmill.models.weights import locate
+from gristmill.runs.kinds import kinds
+from gristmill.runs.recipe import Loaded, load_recipe
+from gristmill.runs.source import RecipeError
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the plan. `name` is its name in the recipe, or name.part for the parts before the last."""
+
+    name: str
+    entry: str  # the recipe's name for it
+    stage: Stage
+    config: StageConfig
+    needs: tuple[str, ...]  # nodes whose records it takes
+    waits: tuple[str, ...]  # nodes that must be done, without their records
+    roles: tuple[str, ...]
+    prompts: dict[str, Prompt]
+
+    @property
+    def kind(self) -> str:
+        return self.config.kind + (f"/{self.stage.part}" if self.stage.part else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    recipe: Loaded
+    nodes: tuple[Node, ...]
+
+    def node(self, name: str) -> Node:
+        return next(n for n in self.nodes if n.name == name)
+
+    def settings(self, node: Node) -> dict[str, Any]:
+        """What of a node's config decides its result: not where it stands, nor when it gives up."""
+        return node.config.model_dump(mode="json", exclude={"needs", "after", "max_failures", "prompts"})
+
+
+def make_plan(path: Path, sets: list[str] | None = None) -> Plan:
+    """Load a recipe and check it whole. Raises RecipeError with every problem."""
+    recipe = load_recipe(path, sets)
+    plan = Plan(recipe, tuple(_sorted(recipe, _nodes(recipe))))
+    if not recipe.source.problems:
+        _check_types(plan)
+    _check_models(plan)
+    if recipe.source.problems:
+        raise RecipeError(sorted(recipe.source.problems, key=lambda p: (p.place.file, p.place.line)))
+    return plan
+
+
+def _nodes(recipe: Loaded) -> list[Node]:
+    nodes: list[Node] = []
+    previous: str | None = None
+    for name, config in recipe.stages.items():
+        chain = kinds()[config.kind]
+        needs = _needs(recipe, name, config, chain[0], previous)
+        roles = tuple(_roles(recipe, name, config))
+        specs = [recipe.models[role] for role in roles]
+        waits = tuple(spec.from_ for spec in specs if isinstance(spec, StageSpec))
+        _check_paths(recipe, name, config)
+        for stage in chain:
+            node_name = f"{name}.{stage.part}" if stage.part else name
+            prompts = dict(_prompts(recipe, name, config, stage))
+            nodes.append(Node(node_name, name, stage, config, needs, waits, roles, prompts))
+            needs = (node_name,)
+        _check_prompt_names(recipe, name, config, chain)
+        previous = name
+    return nodes
+
+
+def _needs(recipe: Loaded, name: str, config: StageConfig, first: Stage, previous: str | None) -> tuple[str, ...]:
+    where = ("stages", name, "needs")
+    if config.needs is None:
+        return (previous,) if previous and first.takes else ()
+    for need in config.needs:
+        if need not in recipe.stages or need == name:
+            recipe.source.problem(where, f"`needs` names no other stage: {need}", f"Known: {', '.join(recipe.stages)}.")
+    if config.needs and not first.takes:
+        recipe.source.problem(where, f"{config.kind} takes nothing from other stages", "Remove `needs`.")
+    return tuple(n for n in config.needs if n in recipe.stages and n != name)
+
+
+def means(config: StageConfig, what: str) -> Iterator[tuple[str, str]]:
+    """(field, value) of every field of a config that stands for a role or a path, alone or in a list or mapping."""
+    for name, info in type(config).model_fields.items():
+        marked = any(isinstance(m, Means) and m.what == what for m in info.metadata) or _inner(info.annotation, what)
+        value = getattr(config, name)
+        if not marked or value is None:
+            continue
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        yield from ((name, v) for v in values)
+
+
+def _inner(annotation: Any, what: str) -> bool:
+    return any(
+        (isinstance(part, Means) and part.what == what) or _inner(part, what)
+        for part in (*get_args(annotation), *getattr(annotation, "__metadata__", ()))
+        if part is not annotation
+    )
+
+
+def _roles(recipe: Loaded, name: str, config: StageConfig) -> Iterator[str]:
+    for key, role in means(config, "role"):
+        if role not in recipe.models:
+            known = f"Known: {', '.join(recipe.models)}." if recipe.models else "The recipe names no models."
+            recipe.source.problem(("stages", name, key), f"no model is called `{role}`", known)
+        else:
+            yield role
+
+
+def _check_paths(recipe: Loaded, name: str, config: StageConfig) -> None:
+    for key, path in means(config, "path"):
+        if not (recipe.base / path).exists():
+            hint = f"Paths are relative to {recipe.base}."
+            recipe.source.problem(("stages", name, key), f"no such file or folder: {path}", hint)
+
+
+def _prompts(recipe: Loaded, name: str, config: StageConfig, stage: Stage) -> Iterator[tuple[str, Prompt]]:
+    room = stage.code.partition(":")[0].rpartition(".")[0]
+    for prompt in stage.prompts:
+        own = config.prompts.get(prompt)
+        path = recipe.base / own if own else Path(str(files(room))) / "prompts" / f"{prompt}.md"
+        if own and not path.exists():
+            continue  # already reported as a missing path
+        try:
+            yield prompt, read_prompt(prompt, path)
+        except ConfigError as error:
+            recipe.source.problem(("stages", name, "prompts", prompt), error.message, error.hint)
+
+
+def _check_prompt_names(recipe: Loaded, name: str, config: StageConfig, chain: tuple[Stage, ...]) -> None:
+    known = [p for stage in chain for p in stage.prompts]
+    for prompt in config.prompts.keys() - set(known):
+        hint = f"It has: {', '.join(known)}." if known else "It has none."
+        recipe.source.problem(("stages", name, "prompts", prompt), f"{config.kind} has no prompt `{prompt}`", hint)
+
+
+def _sorted(recipe: Loaded, nodes: list[Node]) -> Iterator[Node]:
+    """Each node after what it needs, otherwise in the recipe's order."""
+    done: set[str] = set()
+    left = list(nodes)
+    while left:
+        ready = next((n for n in left if all(d in done for d in (*n.needs, *n.waits))), None)
+        if ready is None:
+            names = sorted({n.entry for n in left})
+            unknown = {w for n in left for w in n.waits} - {n.name for n in nodes}
+            if not unknown:  # an unknown stage behind a model is reported by _check_models
+                recipe.source.problem(("stages", names[0]), f"these stages wait for each other: {', '.join(names)}")
+            return
+        left.remove(ready)
+        done.add(ready.name)
+        yield ready
+
+
+def _check_types(plan: Plan) -> None:
+    for node in plan.nodes:
+        if not node.stage.takes:
+            continue
+        where = ("stages", node.entry)
+        if not node.needs:
+            plan.recipe.source.problem(where, f"{node.kind} needs the output of a stage before it", "Add `needs`.")
+        for need in node.needs:
+            giver = plan.node(need)
+            wrong = [t.__name__ for t in giver.stage.gives if not issubclass(t, node.stage.takes)]
+            if wrong:
+                takes = " or ".join(t.__name__ for t in node.stage.takes)
+                said = f"{node.kind} takes {takes}, but {need} ({giver.kind}) gives {' and '.join(wrong)}"
+                plan.recipe.source.problem(where, said, "Set `needs` to a stage that gives it.")
+
+
+def _check_models(plan: Plan) -> None:
+    """Every model that a stage uses can be found: weights on disk, variables set, stages that train."""
+    recipe = plan.recipe
+    used = {role for node in plan.nodes for role in node.roles}
+    for name, spec in recipe.models.items():
+        where = ("models", name)
+        if name not in used:
+            continue
+        if isinstance(spec, StageSpec):
+            config = recipe.stages.get(spec.from_)
+            if config is None or "Checkpoint" not in [t.__name__ for t in kinds()[config.kind][-1].gives]:
+                recipe.source.problem(where, f"`from: {spec.from_}` names no stage that trains a model")
+            continue
+        try:
+            _find_model(spec, recipe.base)
+        except GristmillError as error:
+            recipe.source.problem(where, error.message, error.hint)
+
+
+def _find_model(spec: OpenAISpec | LocalSpec, base: Path) -> None:
+    """Raise what would be raised when it is first asked: a variable that is not set, weights that are not there."""
+    if isinstance(spec, LocalSpec):
+        locate(spec.model, base=base)
+        return
+    spec.url()
+    if spec.api_key:
+        resolve(spec.api_key)

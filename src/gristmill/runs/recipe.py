@@ -1,0 +1,164 @@
+"""Recipe: what a person writes, validated whole before anything runs. All problems at once, each with its line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from gristmill.core.stage import StageConfig
+from gristmill.llm.spec import ModelSpec
+from gristmill.runs.kinds import kinds
+from gristmill.runs.source import RecipeError, Source, Where, read_source
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+_TAGS = ("openai", "local", "from")
+"""Names that pydantic gives to the branches of a union; they are no keys of a recipe."""
+
+PLACEHOLDER = "???"
+"""A value that a person must fill in; it blocks the run."""
+
+
+class Limits(BaseModel):
+    """Budgets of a run. Reaching one pauses the run; a higher one lets it go on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calls: int | None = Field(None, gt=0, description="Calls to models")
+    tokens: int | None = Field(None, gt=0, description="Tokens sent and received")
+    seconds: float | None = Field(None, gt=0, description="Wall time over all attempts")
+
+
+class Recipe(BaseModel):
+    """A validated recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = Field(description="Short name; runs are called after it")
+    description: str = ""
+    seed: int = Field(0, ge=0, description="Every random choice of the run follows from it")
+    budget: Limits = Limits()
+    models: dict[str, Any] = Field(default_factory=dict, description="Roles: name -> provider and model")
+    stages: dict[str, Any] = Field(description="Stages: name -> kind and its settings")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe whose every part is typed, the plain data it came from, and where its relative paths start."""
+
+    name: str
+    description: str
+    seed: int
+    budget: Limits
+    models: dict[str, ModelSpec]
+    stages: dict[str, StageConfig]
+    source: Source
+
+    @property
+    def base(self) -> Path:
+        return self.source.base
+
+
+def load_recipe(path: Path, sets: list[str] | None = None) -> Loaded:
+    """Read, merge, validate. Raises RecipeError with every problem."""
+    source = read_source(path, sets)
+    _find_placeholders(source)
+    top = _top(source)
+    models = dict(_models(source))
+    stages = dict(_stages(source))
+    if source.problems or top is None:
+        raise RecipeError(sorted(source.problems, key=lambda p: (p.place.file, p.place.line)))
+    return Loaded(top.name, top.description, top.seed, top.budget, models, stages, source)
+
+
+def _find_placeholders(source: Source) -> None:
+    def walk(value: Any, where: Where) -> None:
+        if isinstance(value, dict):
+            for key, child in value.items():
+                walk(child, (*where, key))
+        elif isinstance(value, list):
+            for i, child in enumerate(value):
+                walk(child, (*where, str(i)))
+        elif isinstance(value, str) and (value == PLACEHOLDER or "PLACEHOLDER" in value):
+            source.problem(where, f"`{'.'.join(where)}` is still a placeholder", "Fill it in, or give it with --set.")
+
+    walk(source.data, ())
+
+
+def _top(source: Source) -> Recipe | None:
+    plain = {k: v for k, v in source.data.items() if k not in ("models", "stages")}
+    mappings = {k: source.data[k] for k in ("models", "stages") if isinstance(source.data.get(k), dict)}
+    for key in ("models", "stages"):
+        if key in source.data and key not in mappings:
+            source.problem((key,), f"`{key}` is a mapping of names")
+    try:
+        top = Recipe.model_validate({"stages": {}, **plain, **mappings})
+    except ValidationError as error:
+        _explain(source, (), error, list(Recipe.model_fields))
+        return None
+    if not mappings.get("stages"):
+        source.problem(("stages",), "a recipe needs at least one stage")
+    if not _NAME.fullmatch(top.name):
+        source.problem(("name",), f"`{top.name}` is no name", "Use lower-case letters, digits, - and _.")
+    return top
+
+
+def _models(source: Source) -> Iterator[tuple[str, ModelSpec]]:
+    adapter: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
+    for name, entry in _entries(source, "models"):
+        try:
+            yield name, adapter.validate_python(entry)
+        except ValidationError as error:
+            _explain(source, ("models", name), error)
+
+
+def _stages(source: Source) -> Iterator[tuple[str, StageConfig]]:
+    known = kinds()
+    for name, entry in _entries(source, "stages"):
+        where = ("stages", name)
+        kind = entry.get("kind")
+        if not isinstance(kind, str) or kind not in known:
+            near = difflib.get_close_matches(str(kind), known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known kinds: {', '.join(sorted(known))}."
+            said = f"unknown kind `{kind}`" if kind else "a stage needs a `kind`"
+            source.problem((*where, "kind"), said, hint)
+            continue
+        config = known[kind][-1].config
+        try:
+            yield name, config.model_validate(entry)
+        except ValidationError as error:
+            _explain(source, where, error, list(config.model_fields))
+
+
+def _entries(source: Source, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    entries = source.data.get(section)
+    for name, entry in (entries if isinstance(entries, dict) else {}).items():
+        if not _NAME.fullmatch(name):
+            source.problem((section, name), f"`{name}` is no name", "Use lower-case letters, digits, - and _.")
+        elif not isinstance(entry, dict):
+            source.problem((section, name), f"`{section}.{name}` is a mapping")
+        else:
+            yield name, entry
+
+
+def _explain(source: Source, where: Where, error: ValidationError, fields: list[str] | None = None) -> None:
+    """pydantic's findings in the recipe's own words, each at its line."""
+    for found in error.errors(include_url=False):
+        path = tuple(str(part) for part in found["loc"] if part not in _TAGS)
+        here = (*where, *path)
+        while here and here not in source.places and len(here) > len(where) + 1:
+            here = here[:-1]  # union branches and the like are not keys of the recipe
+        key = ".".join(path)
+        if found["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path[-1], fields or [], n=1)
+            known = f"Known keys: {', '.join(fields)}." if fields else ""
+            source.problem(here, f"unknown key `{key}`", f"Did you mean `{near[0]}`?" if near else known)
+        elif found["type"] == "missing":
+            source.problem(where, f"`{key}` is missing")
+        else:
+            source.problem(here, f"`{key}`: {found['msg'].removeprefix('Value error, ')}" if key else found["msg"])

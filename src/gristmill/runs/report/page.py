@@ -1,0 +1,191 @@
+"""The page: a headline, the exam, the funnel, lengths, loss, samples beside their sources, and how to do it again."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from gristmill.core.events import read_events
+from gristmill.core.files import write_text
+from gristmill.core.records import Report, Sample
+from gristmill.runs.folder import Output, RunFolder
+from gristmill.runs.report import charts
+
+SHOWN = 12
+"""Samples and exam questions on the page; all of them are in the run's folder."""
+
+
+def write_report(folder: RunFolder) -> None:
+    """`report.html` of a run, from its folder."""
+    outputs = folder.outputs()
+    summary = orjson.loads((folder.path / "summary.json").read_bytes())
+    exams = [r for output in outputs.values() for r in output if isinstance(r, Report)]
+    parts = [
+        _head(folder, summary, exams),
+        *(_exam(report) for report in exams),
+        _section("Funnel", charts.funnel([_flow(name, output) for name, output in outputs.items()])),
+        _drops(outputs),
+        _loss(folder),
+        *_samples(outputs),
+        _again(folder, summary),
+    ]
+    style = (files("gristmill.runs.report") / "page.css").read_text("utf-8")
+    title = escape(f"{folder.manifest['name']} · Gristmill")
+    write_text(
+        folder.path / "report.html",
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{style}</style></head>'
+        f"<body>{''.join(parts)}</body></html>\n",
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
+
+
+def _head(folder: RunFolder, summary: dict[str, Any], exams: list[Report]) -> str:
+    manifest, spent = folder.manifest, summary["spent"]
+    cost = f"{spent['calls']} model calls, {spent['tokens_in'] + spent['tokens_out']:,} tokens"
+    sub = f"run {manifest['id']} · {manifest['started']} · seed {manifest['seed']} · {cost}"
+    headline = _error(summary) if summary["error"] else _verdict(exams)
+    return f"<header><h1>{escape(manifest['name'])}</h1><p class=sub>{escape(sub)}</p>{headline}</header>"
+
+
+def _error(summary: dict[str, Any]) -> str:
+    return f'<p class="headline bad">{escape(summary["state"])}: {escape(summary["error"])}</p>'
+
+
+def _verdict(exams: list[Report]) -> str:
+    said = [
+        f"<b>{escape(arm)}</b> answered {a['right']} of {a['n']} questions right "
+        f"({a['accuracy']:.0%}, 95 % interval {a['low']:.0%} to {a['high']:.0%})"
+        for report in exams
+        for arm, a in _arms(report).items()
+    ]
+    return f'<p class="headline">{"; ".join(said)}.</p>' if said else ""
+
+
+def _arms(report: Report) -> dict[str, Any]:
+    arms = report.data.get("arms")
+    return arms if isinstance(arms, dict) else {}
+
+
+def _exam(report: Report) -> str:
+    arms = _arms(report)
+    bars = [
+        charts.Bar(arm, a["accuracy"], a["low"], a["high"], f"{a['right']} of {a['n']}", strong=bool(a.get("tuned")))
+        for arm, a in arms.items()
+    ]
+    tables = "".join(_breakdown(title, arms, key) for title, key in (("document", "documents"), ("kind", "kinds")))
+    return _section(report.title, charts.intervals(bars) + tables) + _questions(report)
+
+
+def _breakdown(title: str, arms: dict[str, Any], key: str) -> str:
+    names = list(dict.fromkeys(name for a in arms.values() for name in a.get(key, {})))
+    if not names:
+        return ""
+    head = "".join(f"<th class=n>{escape(arm)}</th>" for arm in arms)
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(f"<td class=n>{_share(a.get(key, {}).get(name))}</td>" for a in arms.values())
+        + "</tr>"
+        for name in names
+    )
+    return f"<div class=scroll><table><tr><th>{title}</th>{head}</tr>{rows}</table></div>"
+
+
+def _share(part: dict[str, Any] | None) -> str:
+    return f"{part['right']}/{part['n']}" if part else ""
+
+
+def _questions(report: Report) -> str:
+    asked = report.data.get("questions")
+    if not isinstance(asked, list) or not asked:
+        return ""
+    arms = list(_arms(report))
+    head = "".join(f"<th>{escape(arm)}</th>" for arm in arms)
+    rows = "".join(_question(q, arms) for q in asked[: SHOWN * 2] if isinstance(q, dict))
+    table = f"<div class=scroll><table><tr><th>question</th><th>right answer</th>{head}</tr>{rows}</table></div>"
+    return _section("What they answered", table)
+
+
+def _question(q: dict[str, Any], arms: list[str]) -> str:
+    cells = "".join(
+        f'<td class="{"right" if a["value"] == 1 else "wrong"}">{escape(a["answer"][:160])}</td>' if a else "<td></td>"
+        for a in (q["arms"].get(arm) for arm in arms)
+    )
+    return f"<tr><td>{escape(q['question'])}</td><td>{escape(' / '.join(q['answers']))}</td>{cells}</tr>"
+
+
+def _flow(name: str, output: Output) -> charts.Flow:
+    counts = output.meta["counts"]
+    why = {**counts["rejected"], **counts["failed"]}
+    said = ", ".join(f"{reason} {n}" for reason, n in sorted(why.items(), key=lambda item: -item[1]))
+    return charts.Flow(name, counts["taken"], counts["given"], sum(why.values()), said)
+
+
+def _drops(outputs: dict[str, Output]) -> str:
+    rows = [
+        f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td><td class=n>{n}</td></tr>"
+        for name, output in outputs.items()
+        for reason, n in {**output.meta["counts"]["rejected"], **output.meta["counts"]["failed"]}.items()
+    ]
+    head = "<tr><th>stage</th><th>reason</th><th class=n>records</th></tr>"
+    return _section("Dropped, and why", f"<div class=scroll><table>{head}{''.join(rows)}</table></div>" if rows else "")
+
+
+def _loss(folder: RunFolder) -> str:
+    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for event in read_events(folder.path / "events.ndjson"):
+        if event["event"] == "metric" and "step" in event:
+            stage = lines.setdefault(event["stage"], {})
+            for key, name in (("loss", "training loss"), ("eval_loss", "validation loss")):
+                if key in event:
+                    stage.setdefault(name, []).append((event["step"], event[key]))
+    return "".join(
+        _section(f"Loss of {stage}", charts.curves(series, x_name="step", y_name="nats per token"))
+        for stage, series in lines.items()
+        if series
+    )
+
+
+def _samples(outputs: dict[str, Output]) -> list[str]:
+    """Lengths and a spread of samples of the last stage that gave any."""
+    giving = [o for o in outputs.values() if o.meta["kind"].startswith(("generate.", "curate.")) and o.count]
+    if not giving:
+        return []
+    found = [r for r in giving[-1] if isinstance(r, Sample)]
+    words = [len((s.text or " ".join(m.content for m in s.messages)).split()) for s in found]
+    quoted = [s for s in found if s.quotes]
+    spread = islice(quoted[:: max(1, len(quoted) // SHOWN)], SHOWN)
+    return [
+        _section("Sample lengths", charts.histogram(words, name="words")),
+        _section("Samples beside their sources", "".join(_pair(s) for s in spread)),
+    ]
+
+
+def _pair(sample: Sample) -> str:
+    quote = sample.quotes[0]
+    pages = f", page {quote.pages[0]}" if quote.pages else ""
+    said = f"<p>{escape(sample.question)}</p><p><b>{escape(sample.answer[:600])}</b></p>"
+    return (
+        f"<div class=pair><div>{said if sample.form == 'chat' else f'<p>{escape(sample.text[:600])}</p>'}"
+        f"<small>{escape(sample.kind)} · {sample.id}</small></div>"
+        f"<blockquote>{escape(quote.text[:600])}<br><small>{escape(quote.path)}{pages}, "
+        f"characters {quote.start} to {quote.end}</small></blockquote></div>"
+    )
+
+
+def _again(folder: RunFolder, summary: dict[str, Any]) -> str:
+    manifest = folder.manifest
+    recipe = (folder.path / "recipe.yaml").read_text("utf-8")
+    facts = {k: manifest[k] for k in ("gristmill", "git", "lock", "python", "os", "hardware", "packages", "prompts")}
+    spent = orjson.dumps({"state": summary["state"], **facts}, option=orjson.OPT_INDENT_2).decode()
+    return _section(
+        "How to do it again",
+        f"<pre>{escape(recipe)}</pre><details><summary>what it ran on</summary><pre>{escape(spent)}</pre></details>",
+    )

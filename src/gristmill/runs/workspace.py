@@ -1,0 +1,54 @@
+"""Workspace: the folder that holds the store, the runs, and what runs share. Runs go by id, name or `latest`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import orjson
+
+from gristmill.core.errors import InputError
+from gristmill.core.store import Store
+
+DEFAULT = Path(".gristmill")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    root: Path
+
+    @cached_property
+    def store(self) -> Store:
+        self.root.mkdir(parents=True, exist_ok=True)
+        return Store.open(self.root / "store.db")
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folders that passes write, by pass key: weights in the making survive a kill and serve every run."""
+        return self.root / "artifacts"
+
+    @property
+    def cache(self) -> Path:
+        """Derived files by content (unpacked weights, GGUF files): safe to delete."""
+        return self.root / "cache"
+
+    def manifests(self) -> list[dict[str, object]]:
+        """Manifests of all runs, the one started last first."""
+        found = [orjson.loads(p.read_bytes()) for p in self.runs.glob("*/manifest.json")]
+        return sorted(found, key=lambda m: str(m["started"]), reverse=True)
+
+    def find_run(self, name: str) -> Path:
+        """The folder of a run, by id, name or `latest` (the one started last)."""
+        manifests = self.manifests()
+        if not manifests:
+            raise InputError(f"no runs in {self.root}", "Start one: gristmill run RECIPE (or give --workspace).")
+        for manifest in manifests:
+            if name in ("latest", manifest["id"], manifest["name"]):
+                return self.runs / str(manifest["id"])
+        known = ", ".join(dict.fromkeys(str(m["name"]) for m in manifests[:8]))
+        raise InputError(f"no run is called {name}", f"Runs here: {known}.")
