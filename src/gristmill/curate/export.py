@@ -1,0 +1,165 @@
+"""Samples as files for other tools: one per format and split, JSONL and Parquet, with a dataset card.
+
+A sample that a format cannot say is refused with its reason: counted, listed in `refused.jsonl` and on the card. A
+format that would come out empty is an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gristmill.core.errors import InputError, Reject
+from gristmill.core.files import atomic, write_text
+from gristmill.core.records import File, Origin, Record, Sample
+from gristmill.core.stage import PassContext, PassResult, samples
+from gristmill.curate.card import CardFacts, Provenance, Refused, write_card
+from gristmill.curate.formats import FORMATS, Row
+from gristmill.curate.stages import ExportConfig, FileType
+
+SPLITS = ("train", "validation", "test")
+
+_TEXT, _SPANS = pa.string(), pa.list_(pa.list_(pa.int64()))
+_SCHEMAS = {
+    "openai": pa.schema({"messages": pa.list_(pa.struct({"role": _TEXT, "content": _TEXT}))}),
+    "sharegpt": pa.schema({"id": _TEXT, "conversations": pa.list_(pa.struct({"from": _TEXT, "value": _TEXT}))}),
+    "alpaca": pa.schema(dict.fromkeys(("id", "instruction", "input", "output", "system"), _TEXT)),
+    "chatml": pa.schema({"id": _TEXT, "text": _TEXT, "train": _SPANS}),
+    "text": pa.schema({"id": _TEXT, "text": _TEXT, "train": _SPANS}),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the files, rows by format and split, and what a format could not say."""
+
+    folder: Path
+    files: list[Path]
+    rows: dict[str, dict[str, int]]
+    refused: list[Refused]
+
+
+def write_export(
+    pool: Sequence[Sample],
+    folder: Path,
+    *,
+    formats: Sequence[str],
+    files: Sequence[str] = ("jsonl", "parquet"),
+    title: str = "",
+    license: str = "",
+    provenance: Provenance | None = None,
+) -> Exported:
+    """Write `<format>/<split>.<file>`, `refused.jsonl` and `README.md` into `folder`, in place of an earlier export."""
+    if not pool:
+        raise InputError(
+            "there is nothing to export", "Look at the funnel of the stages before: what dropped the samples?"
+        )
+    refused: list[Refused] = []
+    tables = {name: _table(name, pool, refused) for name in formats}
+    for name, splits in tables.items():
+        if not splits:
+            reasons = Counter(item.reason for item in refused if item.format == name)
+            message = f"no sample can be written as {name}: " + ", ".join(
+                f"{r} ({n})" for r, n in reasons.most_common()
+            )
+            raise InputError(message, "Choose a format that fits these samples (text samples: text).")
+    _clear(folder)
+    written = []
+    for name, splits in tables.items():
+        for split, rows in splits.items():
+            written += [_write(folder / name / f"{split}.{file}", name, rows) for file in files]
+    written.append(folder / "refused.jsonl")
+    _write_jsonl(folder / "refused.jsonl", [vars(item) for item in refused])
+    opened = "parquet" if "parquet" in files else "jsonl"
+    facts = CardFacts(
+        title=title or folder.name,
+        license=license,
+        rows={name: {split: len(rows) for split, rows in splits.items()} for name, splits in tables.items()},
+        files={name: {split: f"{name}/{split}.{opened}" for split in splits} for name, splits in tables.items()},
+        samples=pool,
+        refused=refused,
+        provenance=provenance or _of_samples(pool),
+    )
+    write_text(folder / "README.md", write_card(facts))
+    return Exported(folder, [*written, folder / "README.md"], {k: dict(v) for k, v in facts.rows.items()}, refused)
+
+
+def _table(name: str, pool: Sequence[Sample], refused: list[Refused]) -> dict[str, list[Row]]:
+    """Rows by split, in the order of the samples; what the format cannot say goes to `refused`."""
+    splits: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    for sample in pool:
+        try:
+            row = FORMATS[name](sample)
+        except Reject as reject:
+            refused.append(Refused(sample.id, name, reject.reason, reject.detail))
+        else:
+            splits[str(sample.marks.get("split", "train"))].append(row)
+    return {split: rows for split, rows in splits.items() if rows}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier export wrote, and nothing else: the folder may be anyone's."""
+    for name in FORMATS:
+        for split in SPLITS:
+            for file in get_args(FileType):
+                (folder / name / f"{split}.{file}").unlink(missing_ok=True)
+
+
+def _write(path: Path, name: str, rows: list[Row]) -> Path:
+    if path.suffix == ".jsonl":
+        _write_jsonl(path, rows)
+    else:
+        with atomic(path) as file:
+            pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMAS[name]), file, compression="zstd")
+    return path
+
+
+def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with atomic(path) as file:
+        for row in rows:
+            file.write(orjson.dumps(row) + b"\n")
+
+
+def _of_samples(pool: Sequence[Sample]) -> Provenance:
+    paths = {quote.path: "" for sample in pool for quote in sample.quotes}
+    return Provenance(paths, tuple(sample.origin for sample in pool if sample.origin))
+
+
+def _provenance(pool: Sequence[Sample], ctx: PassContext) -> Provenance:
+    """Source hashes from the files the samples descend from; a conversation stands for the sample it began with."""
+    known = _of_samples(pool)
+    origins: list[Origin] = []
+    files = {}
+    for sample in pool:
+        file, member = ctx.ancestor(sample, File), None
+        if file:
+            files[file.path] = file.sha256
+        if sample.kind == "conversation":
+            member = ctx.ancestor(sample, Sample)
+        maker = (member or sample).origin
+        origins += [maker] if maker else []
+    return Provenance({**known.sources, **files}, tuple(origins))
+
+
+def run(config: ExportConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
+    pool = samples(records)
+    done = write_export(
+        pool,
+        ctx.run_folder / "exports" / config.name,
+        formats=config.formats,
+        files=config.files,
+        title=config.title or config.name,
+        license=config.license,
+        provenance=_provenance(pool, ctx),
+    )
+    for item in done.refused:
+        ctx.count(**{f"{item.format}: {item.reason}": 1})
+    ctx.count(**{f"{name}: rows": sum(splits.values()) for name, splits in done.rows.items()})
+    yield from pool

@@ -1,0 +1,147 @@
+"""Format and length, one small check each. What the source itself holds (a fence, a repetition) is no defect."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from gristmill.core.errors import Reject
+from gristmill.core.records import Chunk, Document, Record, Sample
+from gristmill.core.stage import StepContext
+from gristmill.curate.leak import leaked
+from gristmill.curate.stages import FilterConfig, Length
+from gristmill.curate.words import fold, plain, words
+
+LEANING: dict[str, tuple[str, ...]] = {
+    "en": (
+        "the text", "the passage", "the document", "the excerpt", "the paragraph", "the context", "the chapter",
+        "the author", "the snippet", "the given", "this text", "this passage", "this document", "this excerpt",
+        "this paragraph", "this chapter", "mentioned above", "described above", "above text", "provided information",
+        "the information provided", "according to the source", "the sentence",
+    ),
+    "de": (
+        "der text", "dem text", "des textes", "diesem text", "dieser text", "dem dokument", "das dokument",
+        "des dokuments", "diesem dokument", "dem abschnitt", "der abschnitt", "diesem abschnitt", "dem auszug",
+        "der passage", "dieser passage", "der autor", "dem autor", "die autorin", "dem kontext", "oben genannt",
+        "oben erwähnt", "dem kapitel", "diesem kapitel", "der satz", "dem satz",
+    ),
+    "fr": (
+        "le texte", "du texte", "ce texte", "le passage", "ce passage", "le document", "du document", "ce document",
+        "l extrait", "cet extrait", "le paragraphe", "ce paragraphe", "l auteur", "le contexte", "ce chapitre",
+        "mentionné ci dessus", "la phrase",
+    ),
+    "es": ("el texto", "este texto", "el pasaje", "el documento", "este documento", "el fragmento", "el párrafo",
+           "el autor", "el contexto", "mencionado anteriormente"),
+    "it": ("il testo", "questo testo", "il brano", "il documento", "questo documento", "il paragrafo", "l autore",
+           "il contesto", "menzionato sopra"),
+}  # fmt: skip
+
+_MARKER = re.compile(
+    r"<\|[^|>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?think>|^[ \t]*(?:#{2,} *)?(?:system|user|assistant|human|"
+    r"instruction|response|question|answer|frage|antwort|réponse|Q|A)[ \t]*:|^@(?:system|user|assistant)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CODE = re.compile(r"```|~~~|[{\[]\s*\"|\"\s*:\s*[\"\[{\d]|\"\s*[}\]]|\\n|\{\{|\}\}")
+_CHARACTER_RUN = re.compile(r"([^\s\d])\1{9,}")
+_QUESTION_END = ("?", "？", "؟", "\u037e")
+_MIN_LETTERS, _SURE = 40, 0.95
+
+
+def _length(text: str, bounds: Length, what: str) -> None:
+    count, characters = len(text.split()), len(text)
+    if count < bounds.min_words or characters < bounds.min_characters:
+        raise Reject(f"{what} too short", text[:200])
+    if count > bounds.max_words or characters > bounds.max_characters:
+        raise Reject(f"{what} too long", text[:200])
+
+
+def _question_mark(question: str) -> None:
+    if not question.rstrip(" \t\n\"'”’»)").endswith(_QUESTION_END):
+        raise Reject("question without question mark", question[:200])
+
+
+def _leaning(question: str, phrases: tuple[str, ...]) -> None:
+    text = f" {plain(question)} "
+    if phrase := next((phrase for phrase in phrases if f" {plain(phrase)} " in text), ""):
+        raise Reject("question leans on its source", phrase)
+
+
+def _remnant(text: str, source: str, pattern: re.Pattern[str], reason: str) -> None:
+    hit = next((hit[0] for hit in pattern.finditer(text) if hit[0].strip() not in source), "")
+    if hit:
+        raise Reject(reason, hit.strip())
+
+
+def _loop(text: str) -> str:
+    """Words that repeat without end: a sequence of up to 8 words, at least 4 times in a row and 8 words in all."""
+    if run := _CHARACTER_RUN.search(text):
+        return run[0]
+    tokens = words(text)
+    for size in range(1, 9):
+        same = 0
+        for i in range(size, len(tokens)):
+            same = same + 1 if tokens[i] == tokens[i - size] else 0
+            if same >= max(3 * size, 8 - size):
+                return " ".join(tokens[i - size + 1 : i + 1])
+    return ""
+
+
+def _repetition(text: str, source: str) -> None:
+    if (loop := _loop(text)) and fold(loop) not in fold(_loop(source)):
+        raise Reject("repetition", loop[:200])
+
+
+@cache
+def _identifier() -> object:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _language(text: str, language: str) -> None:
+    """Only where the detector is sure: short and name-heavy texts read as anything."""
+    if sum(c.isalpha() for c in text) < _MIN_LETTERS:
+        return
+    found, probability = _identifier().classify(text)  # type: ignore[attr-defined]
+    if found != language and probability >= _SURE:
+        raise Reject("wrong language", f"{found} instead of {language}: {text[:200]}")
+
+
+def _answer_in_question(sample: Sample) -> None:
+    answer = plain(sample.answer)
+    if answer and f" {answer} " in f" {plain(sample.question)} ":
+        raise Reject("answer in question", sample.answer[:200])
+
+
+def _check_shape(config: FilterConfig, sample: Sample) -> None:
+    if sample.form == "text":
+        return _length(sample.text, config.text_length, "text")
+    _length(sample.question, config.question_length, "question")
+    _length(sample.answer, config.answer_length, "answer")
+    if sample.kind in config.question_kinds:
+        if config.question_mark:
+            _question_mark(sample.question)
+        own = config.leaning.get(sample.language)
+        _leaning(sample.question, LEANING.get(sample.language, ()) if own is None else tuple(own))
+    if config.answer_in_question:
+        _answer_in_question(sample)
+
+
+async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Record]:
+    _check_shape(config, record)
+    place = ctx.ancestor(record, Chunk) or ctx.ancestor(record, Document)
+    source = place.text if place else ""
+    texts = [record.text] if record.form == "text" else [m.content for m in record.messages if m.role != "system"]
+    for text in texts:
+        if config.markers:
+            _remnant(text, source, _MARKER, "role marker")
+        if config.code:
+            _remnant(text, source, _CODE, "code or JSON remnant")
+        if config.repetition:
+            _repetition(text, source)
+    if config.language:
+        _language("\n".join(texts), record.language)
+    prompt = ctx.prompt_of(record) if config.leak else None
+    if prompt and (gram := leaked(texts, prompt.examples, source, config.leak_words, record.language)):
+        raise Reject("repeats an example of the prompt", gram)
+    return [record]

@@ -1,0 +1,130 @@
+"""The grounding gate: what a sample claims stands, word for word, in the document it rests on.
+
+Quotes are compared at their exact offsets, never searched for. A chat's answer is held against its quotes (names also
+against its question), a text against the whole piece it was made from. The gate is strict where it can be sure: a
+rejected good sample costs one sample, an accepted invention is taught.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gristmill.core.errors import Reject
+from gristmill.core.records import Chunk, Document, Quote, Record, Sample
+from gristmill.core.stage import StepContext
+from gristmill.curate.numbers import digits, spelled, supported, unsupported
+from gristmill.curate.stages import GroundConfig
+from gristmill.curate.words import NAMES_NOUNS, WORD, Pool, content_words, fold, function_words, tidy
+
+_SENTENCE_END = re.compile(r"[.!?:;…\n\"“„«»(\[•*-]\s*$")
+_TITLES = "Dr|dr|Mr|Mrs|Ms|Prof|St|Mme|Mlle|Nr|No|Sr|Jr|Hr|Fr|Ing|Dipl"
+_ABBREVIATED = re.compile(rf"(?:^|[\s(])(?:[^\W\d_]|{_TITLES})\.\s*$")
+_DETERMINERS = """
+    der die das den dem des ein eine einen einem einer eines kein keine keinen keinem keiner im am zum zur
+    vom beim ins ans seine seinen seinem seiner ihre ihren ihrem ihrer diese dieser dieses diesen diesem
+    jede jeder jedes jeden pro
+    """
+_BEFORE_NOUN = frozenset(_DETERMINERS.split())
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a sample came from: the text at its place in the document, and what stands around it."""
+
+    path: str
+    start: int
+    text: str
+    around: str  # title, headings, path and page numbers: code writes them into context lines
+
+    def holds(self, quote: Quote) -> bool:
+        start, end = quote.start - self.start, quote.end - self.start
+        return quote.path == self.path and 0 <= start < end and self.text[start:end] == quote.text
+
+
+def sources(record: Record, ctx: StepContext) -> list[Source]:
+    """The nearest chunk and the document of a record, as far as it has them."""
+    chunk, document = ctx.ancestor(record, Chunk), ctx.ancestor(record, Document)
+    found = []
+    if chunk:
+        around = [chunk.title, *chunk.headings, chunk.path, *map(str, chunk.pages)]
+        found.append(Source(chunk.path, chunk.start, chunk.text, "\n".join(around)))
+    if document:
+        found.append(Source(document.path, 0, document.text, f"{document.title}\n{document.path}"))
+    return found
+
+
+def _names(text: str, language: str) -> list[str]:
+    """The words of a text that name something: capitals and codes like B2, as written.
+
+    A function word at the start of a sentence is none. German nouns after an article, a number or the like are none
+    either: the share of content words looks after them.
+    """
+    found, before = [], ""
+    small = function_words(language)
+    text = tidy(text)
+    for hit in WORD.finditer(text):
+        word, ahead = hit[0], text[: hit.start()]
+        opens = not ahead.strip() or (bool(_SENTENCE_END.search(ahead)) and not _ABBREVIATED.search(ahead))
+        code = any(c.isdigit() for c in word)
+        noun = language in NAMES_NOUNS and (before in _BEFORE_NOUN or bool(re.search(r"\d[\s.]*$", ahead)))
+        if (word[0].isupper() or code) and not (opens and fold(word) in small) and not noun and word != "I":
+            found.append(word)
+        before = word.lower()
+    return found
+
+
+def _missing_name(text: str, pool: Pool, language: str) -> str:
+    numerals = {number.written for number in spelled(text, language)}
+    return next(
+        (name for name in _names(text, language) if fold(name) not in numerals and not pool.holds_name(fold(name))), ""
+    )
+
+
+def _share(text: str, pool: Pool, source: str, language: str) -> float:
+    """Share of a text's content words and numbers that the pool holds; 1 for a text without any."""
+    values = supported(source, language)
+    held = [pool.holds(word) for word in content_words(text, language)]
+    held += [not values.isdisjoint(number.values) for number in digits(text, language)]
+    return sum(held) / len(held) if held else 1.0
+
+
+def _check_claims(text: str, rests_on: str, also: str, where: str, config: GroundConfig, language: str) -> None:
+    """`rests_on` must hold the numbers; the names and the content words may stand in `also` as well."""
+    pool = Pool.of(f"{rests_on}\n{also}", language)
+    if config.numbers and (number := unsupported(text, rests_on, language)):
+        raise Reject(f"number not in {where}", number)
+    if config.names and (name := _missing_name(text, pool, language)):
+        raise Reject(f"name not in {where}", name)
+    share = _share(text, pool, f"{rests_on}\n{also}", language)
+    if share < config.share:
+        raise Reject(f"answer not in {where}", f"{share:.0%} of its words: {text[:200]}")
+
+
+def _check_question(sample: Sample, source: str, config: GroundConfig) -> None:
+    if number := unsupported(sample.question, source, sample.language):
+        raise Reject("number of the question not in source", number)
+    if config.names and sample.language not in NAMES_NOUNS:  # German asks with nouns of its own: In welchem Jahr ...
+        name = _missing_name(sample.question, Pool.of(source, sample.language), sample.language)
+        if name:
+            raise Reject("name of the question not in source", name)
+
+
+async def run(config: GroundConfig, record: Sample, ctx: StepContext) -> list[Record]:
+    found = sources(record, ctx)
+    if not found:
+        raise Reject("no source")
+    for quote in record.quotes:
+        if not any(source.holds(quote) for source in found):
+            raise Reject("quote not in source", quote.text[:200])
+    whole = "\n".join(f"{source.text}\n{source.around}" for source in found[:1])
+    if record.form == "text":
+        _check_claims(record.text, whole, "", "source", config, record.language)
+        return [record]
+    if not record.quotes:
+        raise Reject("no quote")
+    if config.question:
+        _check_question(record, whole, config)
+    quoted = "\n".join(quote.text for quote in record.quotes)
+    _check_claims(record.answer, quoted, record.question, "quote", config, record.language)
+    return [record]

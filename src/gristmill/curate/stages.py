@@ -1,0 +1,115 @@
+"""The kinds of this room and their configs."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gristmill.core import stage
+from gristmill.core.records import Sample
+from gristmill.core.stage import Stage, StageConfig
+
+Format = Literal["openai", "sharegpt", "alpaca", "chatml", "text"]
+FileType = Literal["jsonl", "parquet"]
+
+
+class GroundConfig(StageConfig):
+    """The grounding gate. Quotes are always checked."""
+
+    numbers: bool = Field(True, description="Every number of the answer stands in the quote (of a text: in its source)")
+    names: bool = Field(True, description="Every name of the answer stands in the quote or the question")
+    question: bool = Field(True, description="The question's own names and numbers stand in the source, too")
+    share: float = Field(0.5, ge=0, le=1, description="Least share of the answer's words found in quote or question")
+
+
+class Length(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_words: int = Field(default=1, ge=0)
+    max_words: int = Field(default=2_000, ge=1)
+    min_characters: int = Field(default=1, ge=0)
+    max_characters: int = Field(default=20_000, ge=1)
+
+
+class FilterConfig(StageConfig):
+    """Format, length, language and leaks of the prompt's examples."""
+
+    question_length: Length = Field(Length(min_words=2, max_words=100, min_characters=6, max_characters=1_000))
+    answer_length: Length = Field(Length(max_words=500, max_characters=5_000))
+    text_length: Length = Field(Length(min_words=3, min_characters=12))
+    question_kinds: list[str] = Field(
+        ["qa"], description="Kinds whose user message must be a question that stands alone"
+    )
+    question_mark: bool = Field(True, description="A question ends with a question mark")
+    leaning: dict[str, list[str]] = Field(
+        default_factory=dict, description="By language: phrases no question may hold (replaces the built-in list)"
+    )
+    markers: bool = Field(True, description="No role markers or special tokens that the source does not hold")
+    code: bool = Field(True, description="No code fences or JSON remnants that the source does not hold")
+    repetition: bool = Field(True, description="No loops that the source does not hold")
+    language: bool = Field(True, description="Written in the language it is marked with, where that can be told")
+    answer_in_question: bool = Field(False, description="Drop a question that already says its answer")
+    leak: bool = Field(True, description="No wording of the prompt's examples that the source does not hold")
+    leak_words: int = Field(5, ge=3, le=20, description="Length of the word sequences compared with the examples")
+
+
+class DedupConfig(StageConfig):
+    """Exact and near duplicates; the first in input order stays."""
+
+    threshold: float = Field(
+        0.8, gt=0, le=1, description="Jaccard similarity of word shingles from which two are the same"
+    )
+    shingle: int = Field(3, ge=1, le=10, description="Words in a shingle")
+    near: bool = Field(True, description="Look for near-duplicates, not only for exact ones")
+
+
+class SplitConfig(StageConfig):
+    """Marks each sample train, test or validation."""
+
+    by: Literal["question", "document", "fact"] = Field("question", description="What is held out")
+    test: float = Field(0.1, ge=0, lt=1, description="Share held out for the exam")
+    validation: float = Field(0.0, ge=0, lt=1, description="Share held out for the validation loss")
+    kinds: list[str] | None = Field(
+        None, description="With by: question: kinds that may be held out; all when not given"
+    )
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        if self.test + self.validation >= 1:
+            raise ValueError("test and validation together must leave something to train on")
+        return self
+
+
+class ConverseConfig(StageConfig):
+    """Joins single questions and answers of the training split to conversations."""
+
+    turns: int = Field(6, ge=2, le=64, description="Question and answer turns in one conversation")
+
+
+class ExportConfig(StageConfig):
+    """Writes the samples as files that other tools train on, with a dataset card."""
+
+    name: str = Field("dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Folder below the run's exports/")
+    formats: list[Format] = Field(["openai"], min_length=1)
+    files: list[FileType] = Field(["jsonl", "parquet"], min_length=1)
+    title: str = Field("", description="Heading of the dataset card; the name when not given")
+    license: str = Field("", description="Licence of the data as the card states it, for example cc-by-4.0")
+
+
+def _step(module: str, config: type[StageConfig]) -> tuple[Stage, ...]:
+    return (Stage(f"gristmill.curate.{module}:run", config, (Sample,), (Sample,)),)
+
+
+def _pass(module: str, config: type[StageConfig], *, keep: bool = True) -> tuple[Stage, ...]:
+    return (Stage(f"gristmill.curate.{module}:run", config, (Sample,), (Sample,), shape="pass", keep=keep),)
+
+
+STAGES: stage.STAGES = {
+    "curate.ground": _step("ground", GroundConfig),
+    "curate.filter": _step("filter", FilterConfig),
+    "curate.dedup": _pass("dedup", DedupConfig),
+    "curate.split": _pass("split", SplitConfig),
+    "curate.converse": _pass("converse", ConverseConfig),
+    "curate.export": _pass("export", ExportConfig, keep=False),
+}
