@@ -1,0 +1,18 @@
+"""The learning rate as a function of the step, so that there is no scheduler to save and none to resume wrongly."""
+
+from __future__ import annotations
+
+from math import cos, pi
+
+from gristmill.train.stages import SftConfig
+
+
+def rate_at(config: SftConfig, step: int, steps: int) -> float:
+    """The rate of a step (from 0) of `steps`: up in a line over the warm-up, then down to `final_rate` at the last step."""
+    if step < config.warmup_steps:
+        return config.rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.rate
+    done = (step - config.warmup_steps) / max(1, steps - 1 - config.warmup_steps)
+    left = 1 - done if config.schedule == "linear" else (1 + cos(pi * done)) / 2
+    return config.rate * (config.final_rate + (1 - config.final_rate) * left)

@@ -1,0 +1,169 @@
+"""`train.sft`: text and chat samples teach a model, by adapters or in all its weights.
+
+In the stage's folder: `mask_report.json` (what the loss sees, before the first step), `checkpoints/` (while training),
+`adapter/` (with lora), and `final/`: the merged model as any library loads it, with tokenizer, template and manifest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gristmill.core.errors import CheckpointError, ConfigError, InputError
+from gristmill.core.files import atomic
+from gristmill.core.records import Checkpoint, Record, Sample, digest_of
+from gristmill.core.stage import PassContext, PassResult, samples
+from gristmill.models import checkpoint
+from gristmill.models.load import load_model
+from gristmill.models.lora import attach
+from gristmill.models.merge import write_merged
+from gristmill.models.renderer import Renderer
+from gristmill.models.weights import Weights
+from gristmill.train.examples import Examples, encode, mask_report
+from gristmill.train.stages import SftConfig
+
+FINAL, ADAPTER, CHECKPOINTS, REPORT = "final", "adapter", "checkpoints", "mask_report.json"
+_NOT_IDENTITY = {"needs", "after", "max_failures", "save_every", "keep", "threads"}
+"""Settings that do not change what is learned."""
+
+
+@dataclass(frozen=True)
+class Data:
+    train: Examples
+    validation: Examples
+
+
+def run(config: SftConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
+    """Train on samples whose split is missing or `train`; `validation` gives the evaluation loss, `test` is never seen."""
+    weights: Weights = ctx.weights(config.model)
+    renderer = Renderer.load(weights)
+    data = _read(config, samples(records), renderer)
+    _report(data, renderer, ctx)
+    yield from data.train.dropped
+    yield from data.validation.dropped
+    identity = _identity(config, data, weights, renderer, ctx.seed)
+    with pinned_threads(config.threads) as threads:
+        manifest = _finished(ctx.folder / FINAL, identity)
+        if manifest is None:
+            manifest = _train(config, data, weights, renderer, identity | {"threads": threads}, ctx)
+    yield Checkpoint(
+        base=weights.sha256,
+        manifest=manifest.sha256,
+        step=manifest.step,
+        metrics=manifest.metadata["metrics"],
+        marks={"folder": FINAL},
+    )
+
+
+def _read(config: SftConfig, given: list[Sample], renderer: Renderer) -> Data:
+    if config.context > renderer.context:
+        raise ConfigError(
+            f"context is {config.context} tokens, and the model reads {renderer.context}",
+            f"Set the stage's context to at most {renderer.context}.",
+        )
+    split = {name: [s for s in given if s.marks.get("split", "train") == name] for name in ("train", "validation")}
+    if config.eval_every and not split["validation"]:
+        raise InputError(
+            "eval_every is set, and no sample is marked for validation",
+            "Mark some with a curate.split stage (validation: 0.1), or leave eval_every and patience out.",
+        )
+    return Data(*(encode(split[name], renderer, context=config.context) for name in ("train", "validation")))
+
+
+def _report(data: Data, renderer: Renderer, ctx: PassContext) -> None:
+    """Say what will be trained on before anything is: in the stage's folder, and as an event."""
+    report = mask_report(data.train, data.validation, renderer)
+    with atomic(ctx.folder / REPORT) as file:
+        file.write(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    plain = {key: value for key, value in report.items() if isinstance(value, int | float | str)}
+    ctx.metric(mask_report=REPORT, **plain)
+
+
+def _identity(config: SftConfig, data: Data, weights: Weights, renderer: Renderer, seed: int) -> dict[str, Any]:
+    """What makes this training the one it is."""
+    return {
+        "config": digest_of(config.model_dump(mode="json", exclude=_NOT_IDENTITY)),
+        "samples": digest_of([s.digest for s in data.train.samples]),
+        "validation": digest_of([s.digest for s in data.validation.samples]),
+        "base": weights.sha256,
+        "template": renderer.template_hash,
+        "seed": seed,
+    }
+
+
+def _finished(folder: Path, identity: dict[str, Any]) -> checkpoint.Manifest | None:
+    """The final folder of this very training, when an earlier attempt got as far as writing it."""
+    try:
+        manifest = checkpoint.verify(folder)
+    except CheckpointError:
+        return None
+    same = {key: manifest.metadata["identity"].get(key) for key in identity} == identity
+    return manifest if same else None
+
+
+def _train(
+    config: SftConfig,
+    data: Data,
+    weights: Weights,
+    renderer: Renderer,
+    identity: dict[str, Any],
+    ctx: PassContext,
+) -> checkpoint.Manifest:
+    import torch
+
+    from gristmill.train.keeper import CheckpointKeeper
+    from gristmill.train.learner import Learner
+    from gristmill.train.loop import Course, train
+
+    model: Any = load_model(weights, dtype="bfloat16" if config.lora and config.dtype == "bf16" else "float32")
+    if config.lora:
+        torch.manual_seed(ctx.seed)
+        model = attach(model, config.lora)
+    learner = Learner(model, config)
+    course = Course.of(config, data.train.sequences, data.validation.sequences, seed=ctx.seed)
+    keeper = CheckpointKeeper(ctx.folder / CHECKPOINTS, identity, course, config.keep, ctx.metric)
+    progress = keeper.restore(learner)
+    train(learner, course, progress, keeper, ctx)
+    if config.lora:
+        _write_adapter(model, ctx.folder / ADAPTER, identity)
+    metadata = {"step": progress.weights_step, "identity": identity, "metrics": progress.metrics}
+    manifest = write_merged(model, ctx.folder / FINAL, renderer=renderer, base=weights, metadata=metadata)
+    keeper.clear()
+    return manifest
+
+
+def _write_adapter(model: Any, folder: Path, identity: dict[str, Any]) -> None:
+    """The adapters alone, in peft's format."""
+    from peft import get_peft_model_state_dict
+
+    from gristmill.models.state import save_tensors
+
+    with checkpoint.staged(folder, metadata={"identity": identity}) as temp:
+        save_tensors(temp / "adapter_model.safetensors", get_peft_model_state_dict(model))
+        model.peft_config["default"].save_pretrained(temp)
+
+
+@contextmanager
+def pinned_threads(threads: int | None) -> Iterator[int]:
+    """A fixed number of torch threads and deterministic kernels, given back afterwards: sums are split by thread, so the
+    number of threads is part of what the weights become."""
+    import torch
+
+    wanted = threads or len(os.sched_getaffinity(0))
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(wanted)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over all memory, guards nothing here
+    try:
+        yield wanted
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filling

@@ -1,0 +1,111 @@
+"""Packed training is unpacked training; nothing outside the mask has a gradient; how a step is split changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gristmill.core.errors import ConfigError
+from gristmill.train.learner import Learner
+from gristmill.train.packing import Tokens, collate
+from transformers import LlamaForCausalLM
+
+
+@pytest.fixture
+def model(model_folder: Path) -> Any:
+    return LlamaForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+
+
+@pytest.fixture
+def sequences() -> list[Tokens]:
+    rng = np.random.default_rng(0)
+    return [Tokens(rng.integers(3, 400, n), rng.random(n) < 0.6) for n in (5, 31, 17, 64, 2, 40)]
+
+
+def _gradients(learner: Learner, parts: list[Any]) -> tuple[float, dict[str, torch.Tensor]]:
+    total = sum(len(p.targets) for p in parts)
+    learner.model.zero_grad()
+    losses = [learner._loss(p, total) for p in parts]
+    for loss in losses:
+        loss.backward()
+    return float(sum(loss.detach() for loss in losses)), {n: p.grad.clone() for n, p in learner.trained.items()}
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def _reference(model: Any, sequences: list[Tokens]) -> tuple[float, dict[str, torch.Tensor]]:
+    """transformers' own forward and loss, one sequence at a time."""
+    model.set_attn_implementation("sdpa")
+    model.zero_grad()
+    total = sum(s.supervised for s in sequences)
+    loss = torch.zeros(())
+    for s in sequences:
+        logits = model(input_ids=torch.from_numpy(s.ids)[None]).logits[0, :-1]
+        labels = torch.where(torch.from_numpy(s.mask[1:]), torch.from_numpy(s.ids[1:]), -100)
+        loss = loss + torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / total
+    loss.backward()
+    return float(loss.detach()), {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+def test_packed_is_unpacked_is_transformers(model: Any, sequences: list[Tokens], config: Any) -> None:
+    learner = Learner(model, config(lora=None, dtype="fp32"))
+    packed, packed_grads = _gradients(learner, [collate(sequences)])
+    alone, alone_grads = _gradients(learner, [collate([s]) for s in sequences])
+    split, split_grads = _gradients(learner, [collate(sequences[:2]), collate(sequences[2:])])
+    turned, turned_grads = _gradients(learner, [collate(sequences[::-1])])
+    theirs, their_grads = _reference(model, sequences)
+    assert packed == pytest.approx(theirs, rel=1e-5)
+    for other in (alone, split, turned):
+        assert other == pytest.approx(packed, rel=1e-5)
+    for grads in (alone_grads, split_grads, turned_grads, their_grads):
+        _same(grads, packed_grads)
+
+
+def test_tokens_after_the_last_supervised_one_have_no_influence(model: Any, config: Any) -> None:
+    """The gradient at unsupervised tokens of other sequences, and after the mask, is exactly zero."""
+    learner = Learner(model, config(lora=None, dtype="fp32"))
+    ids = np.arange(10, 30)
+    seen = Tokens(ids, np.arange(20) < 8)
+    unseen = Tokens(np.arange(50, 60), np.zeros(10, bool))
+    embeddings: list[torch.Tensor] = []
+
+    def keep(_: Any, __: Any, output: torch.Tensor) -> None:
+        output.retain_grad()
+        embeddings.append(output)
+
+    handle = model.get_input_embeddings().register_forward_hook(keep)
+    learner._loss(collate([unseen, seen]), 7).backward()
+    handle.remove()
+    grad = embeddings[0].grad[0]
+    assert (grad[:10] == 0).all()
+    assert (grad[10 + 7 :] == 0).all()
+    assert (grad[10 : 10 + 7] != 0).any(dim=1).all()
+
+
+def test_only_supervised_targets_shape_the_head(model: Any, config: Any) -> None:
+    """A sequence without supervision adds nothing to a step's gradients."""
+    learner = Learner(model, config(lora=None, dtype="fp32"))
+    seen = Tokens(np.arange(10, 30), np.ones(20, bool))
+    unseen = Tokens(np.arange(50, 60), np.zeros(10, bool))
+    alone = _gradients(learner, [collate([seen])])
+    beside = _gradients(learner, [collate([seen, unseen])])
+    assert alone[0] == beside[0]
+    _same(alone[1], beside[1])
+
+
+def test_logits_changed_after_the_head_are_refused(model: Any, config: Any) -> None:
+    model.config.final_logit_softcapping = 30.0
+    with pytest.raises(ConfigError, match="changes its logits"):
+        Learner(model, config())
+
+
+def test_a_window_smaller_than_the_context_is_refused(model: Any, config: Any) -> None:
+    model.config.sliding_window = 64
+    with pytest.raises(ConfigError, match="sliding window"):
+        Learner(model, config())
