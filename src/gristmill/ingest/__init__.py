@@ -1,0 +1,1 @@
+"""Files → Documents → Chunks. Never calls a language model (OCR is not one)."""

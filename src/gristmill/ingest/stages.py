@@ -1,0 +1,57 @@
+"""The kinds of this room and what a recipe may say about them. Import-light: `check` and `--help` load it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gristmill.core.records import Chunk, Document, File
+from gristmill.core.stage import STAGES as StageTable
+from gristmill.core.stage import InputPath, Stage, StageConfig
+
+
+class ReadConfig(StageConfig):
+    """Files and folders in, documents out."""
+
+    paths: Annotated[list[InputPath], Field(min_length=1)] = Field(description="Files and folders to read")
+    include: list[str] = Field(["**"], description="Globs a file's path below its folder must match (one of them)")
+    exclude: list[str] = Field([], description="Globs of files to leave out")
+    limit: int | None = Field(None, ge=1, description="Read only the first so many files, in order of their paths")
+    language: str | None = Field(
+        None, pattern=r"^[a-z]{2}$", description="ISO 639-1; found from the text when not given"
+    )
+    text_field: str | None = Field(
+        None, description="jsonl: the field that holds the text; all string fields if not given"
+    )
+    ocr: bool = Field(True, description="Read pages without text by tesseract, where it is installed")
+    ocr_language: str = Field("eng", pattern=r"^[A-Za-z_+]+$", description="tesseract's name of the language of scans")
+    memory_mb: int = Field(1024, ge=256, description="Memory a reader may use")
+    seconds: float = Field(60, gt=0, description="Time a file may take; begins again at each page that needs OCR")
+    max_mb: float = Field(200, gt=0, description="Size of a file, and of an archive once unpacked (times four)")
+    max_pages: int = Field(5000, ge=1, description="Pages, slides or sheets a file may have")
+
+
+class ChunkConfig(StageConfig):
+    """Documents in, chunks of whole paragraphs out."""
+
+    tokens: int = Field(400, ge=16, description="Most tokens a chunk may hold")
+    overlap: int = Field(0, ge=0, description="Tokens of whole sentences repeated from the chunk before")
+    tokenizer: str = Field("smollm2-135m-instruct", description="Whose tokens: catalogue name, GGUF path or HF folder")
+
+
+STAGES: StageTable = {
+    "ingest.read": (
+        Stage(
+            code="gristmill.ingest.files:run",
+            config=ReadConfig,
+            takes=(),
+            gives=(File,),
+            shape="pass",
+            part="files",
+            inputs="gristmill.ingest.files:inputs",
+        ),
+        Stage(code="gristmill.ingest.read:run", config=ReadConfig, takes=(File,), gives=(Document,)),
+    ),
+    "ingest.chunk": (Stage(code="gristmill.ingest.chunk:run", config=ChunkConfig, takes=(Document,), gives=(Chunk,)),),
+}
