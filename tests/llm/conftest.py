@@ -1,0 +1,65 @@
+"""A client with a store of its own, and the fake server it asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gristmill.core.ask import Model
+from gristmill.core.records import Message
+from gristmill.core.store import Store
+from gristmill.llm.client import Client
+from gristmill.llm.spec import OpenAISpec
+from tests.fakes.fixtures import FakeServer, fake_server
+
+
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[FakeServer]:
+    with fake_server() as server:
+        yield server
+
+
+DEFAULTS: dict[str, Any] = {
+    "latency_ms": 0, "p429": 0, "p500": 0, "phang": 0, "pbadjson": 0, "plength": 0, "pinvalid": 0, "bad_until_turns": 2,
+    "retry_after": 0.05, "poison": "", "refuse": "", "finish": "", "api_key": "", "no_usage": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def fake(one_server: FakeServer) -> FakeServer:
+    one_server.reset(**DEFAULTS)
+    return one_server
+
+
+@pytest.fixture
+async def make_client(tmp_path: Path) -> AsyncIterator[Callable[..., Client]]:
+    """Clients over one store; all closed at the end."""
+    store = Store.open(tmp_path / "store.db")
+    made: list[Client] = []
+
+    def make(**options: Any) -> Client:
+        made.append(Client(store, workspace=tmp_path, **{"run": "r", **options}))
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.close()
+    store.close()
+
+
+@pytest.fixture
+def model(make_client: Callable[..., Client], fake: FakeServer) -> Callable[..., Model]:
+    """A model of a new client at the fake server; arguments are the spec's, and the client's under `client`."""
+
+    def make(*, stage: str = "qa", client: Client | None = None, **spec: Any) -> Model:
+        spec = {"provider": "openai", "model": "m", "base_url": fake.url, **spec}
+        return (client or make_client()).model("writer", OpenAISpec(**spec), stage=stage)
+
+    return make
+
+
+def user(text: str) -> list[Message]:
+    return [Message(role="user", content=text)]
