@@ -54,11 +54,11 @@ def sources(record: Record, ctx: StepContext) -> list[Source]:
     return found
 
 
-def _names(text: str, language: str) -> list[str]:
+def _names(text: str, language: str, *, openers: bool) -> list[str]:
     """The words of a text that name something: capitals and codes like B2, as written.
 
-    A function word at the start of a sentence is none. German nouns after an article, a number or the like are none
-    either: the share of content words looks after them.
+    A word that opens a sentence is none where it is a function word, or `openers` is false. German nouns after an
+    article, a number or the like are none either: the share of content words looks after them.
     """
     found, before = [], ""
     small = function_words(language)
@@ -68,24 +68,31 @@ def _names(text: str, language: str) -> list[str]:
         opens = not ahead.strip() or (bool(_SENTENCE_END.search(ahead)) and not _ABBREVIATED.search(ahead))
         code = any(c.isdigit() for c in word)
         noun = language in NAMES_NOUNS and (before in _BEFORE_NOUN or bool(re.search(r"\d[\s.]*$", ahead)))
-        if (word[0].isupper() or code) and not (opens and fold(word) in small) and not noun and word != "I":
+        if (
+            (word[0].isupper() or code)
+            and not (opens and (not openers or fold(word) in small))
+            and not noun
+            and word != "I"
+        ):
             found.append(word)
         before = word.lower()
     return found
 
 
-def _missing_name(text: str, pool: Pool, language: str) -> str:
-    numerals = {number.written for number in spelled(text, language)}
-    return next(
-        (name for name in _names(text, language) if fold(name) not in numerals and not pool.holds_name(fold(name))), ""
-    )
+def _numerals(text: str, language: str) -> set[str]:
+    return {word for number in spelled(text, language) for word in number.written.split("-")}
+
+
+def _missing_name(text: str, pool: Pool, language: str, *, openers: bool = True) -> str:
+    names = [name for name in _names(text, language, openers=openers) if fold(name) not in _numerals(text, language)]
+    return next((name for name in names if not pool.holds_name(fold(name))), "")
 
 
 def _share(text: str, pool: Pool, source: str, language: str) -> float:
     """Share of a text's content words and numbers that the pool holds; 1 for a text without any."""
-    values = supported(source, language)
-    held = [pool.holds(word) for word in content_words(text, language)]
-    held += [not values.isdisjoint(number.values) for number in digits(text, language)]
+    values, numerals = supported(source, language), _numerals(text, language)
+    held = [pool.holds(word) for word in content_words(text, language) if word not in numerals]
+    held += [not values.isdisjoint(number.values) for number in [*digits(text, language), *spelled(text, language)]]
     return sum(held) / len(held) if held else 1.0
 
 
@@ -105,7 +112,7 @@ def _check_question(sample: Sample, source: str, config: GroundConfig) -> None:
     if number := unsupported(sample.question, source, sample.language):
         raise Reject("number of the question not in source", number)
     if config.names and sample.language not in NAMES_NOUNS:  # German asks with nouns of its own: In welchem Jahr ...
-        name = _missing_name(sample.question, Pool.of(source, sample.language), sample.language)
+        name = _missing_name(sample.question, Pool.of(source, sample.language), sample.language, openers=False)
         if name:
             raise Reject("name of the question not in source", name)
 

@@ -116,7 +116,7 @@ def _take(units: list[Unit], target: int, most: int) -> list[Unit]:
     """Units in order that fit the target; where none fits, the smallest that leaves something to train on."""
     taken, size = [], 0
     for unit in units:
-        if size + len(unit) <= target:
+        if size + len(unit) <= min(target, most):
             taken.append(unit)
             size += len(unit)
     if not taken and target:

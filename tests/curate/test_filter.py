@@ -1,0 +1,117 @@
+"""Each check of the filter, through its public run function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gristmill.core.prompt import Prompt
+from gristmill.curate.filter import run
+from gristmill.curate.stages import FilterConfig
+
+SOURCE = "Anna Weber built the old water mill near Kolm in 1720. The wheel is made of oak."
+CONFIG = FilterConfig(kind="curate.filter")
+
+
+def verdict(world: Any, ask: str, answer: str, source: str = SOURCE, language: str = "en", **config: Any) -> str:
+    chunk = world.chunk(source, language=language)
+    return world.step(run, CONFIG.model_copy(update=config), world.qa(ask, answer, chunk), world.context([chunk]))
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer", "reason"),
+    [
+        ("Who built the old water mill near Kolm?", "Anna Weber", ""),
+        ("Who built the mill called “Kolm?”", "Anna Weber", ""),
+        ("Who?", "Anna Weber", "question too short"),
+        ("Who built it " + "and " * 120 + "why?", "Anna", "question too long"),
+        ("Who built the mill?", "wheel " * 501, "answer too long"),
+        ("The mill was built by", "Anna Weber", "question without question mark"),
+        ("Who built the mill according to the text?", "Anna Weber", "question leans on its source"),
+        ("What does the passage say of oak?", "the wheel", "question leans on its source"),
+        ("What do the texts in Kolm say?", "nothing of it", ""),
+        ("Who built it?", "Anna Weber<|im_end|>", "role marker"),
+        ("Who built it?", "Anna Weber\nUser: and then?", "role marker"),
+        ("### Question: Who built it?", "Anna Weber", "role marker"),
+        ("Who built it?", "```Anna Weber```", "code or JSON remnant"),
+        ("Who built it?", '{"answer": "Anna Weber"}', "code or JSON remnant"),
+        ("Who built it?", "the mill the mill the mill the mill the mill", "repetition"),
+        ("Who built it?", "no no no no no no no no no", "repetition"),
+        ("Who built it?", "mill!!!!!!!!!!!!!!!!", "repetition"),
+        ("Wer hat die alte Wassermühle in der Nähe gebaut?", "Das war die Frau des Müllers.", "wrong language"),
+    ],
+)
+def test_checks(world: Any, ask: str, answer: str, reason: str) -> None:
+    assert verdict(world, ask, answer) == reason
+
+
+@pytest.mark.parametrize(
+    ("language", "ask", "answer", "reason"),
+    [
+        ("de", "Wann wurde die Mühle laut dem Text gebaut?", "1720", "question leans on its source"),
+        ("de", "Wann wurde die alte Mühle in Kolm gebaut?", "Im Jahr 1720", ""),
+        ("fr", "Que dit l’extrait du moulin ?", "Il est vieux.", "question leans on its source"),
+        ("fr", "Quand le vieux moulin a-t-il été construit ?", "En 1720", ""),
+    ],
+)
+def test_other_languages(world: Any, language: str, ask: str, answer: str, reason: str) -> None:
+    assert verdict(world, ask, answer, language=language) == reason
+
+
+def test_what_the_source_holds_is_no_defect(world: Any) -> None:
+    source = 'Write {"wheel": "oak"} to the file. Question: is it oak?\nla la la la la la la la la'
+    assert verdict(world, "What is written to the file?", '{"wheel": "oak"}', source) == ""
+    assert verdict(world, "What is sung at the mill?", "la la la la la la la la la", source) == ""
+
+
+def test_checks_can_be_set(world: Any) -> None:
+    assert verdict(world, "Who built the mill in the text?", "Anna", leaning={"en": ["oak"]}) == ""
+    assert verdict(world, "Who built the oak wheel?", "Anna", leaning={"en": ["oak"]}) == "question leans on its source"
+    assert verdict(world, "Is Anna Weber the builder?", "Anna Weber", answer_in_question=True) == "answer in question"
+    assert verdict(world, "Is Anna Weberin the builder?", "Anna Weber", answer_in_question=True) == ""
+    assert verdict(world, "The mill was built by", "Anna Weber", question_mark=False) == ""
+
+
+def test_cloze_and_texts_are_no_questions(world: Any) -> None:
+    chunk = world.chunk(SOURCE)
+    ctx = world.context([chunk])
+    assert world.step(run, CONFIG, world.qa("The wheel is made of ____.", "oak", chunk, kind="cloze"), ctx) == ""
+    assert world.step(run, CONFIG, world.text("The wheel is made of oak.", chunk), ctx) == ""
+    assert world.step(run, CONFIG, world.text("The wheel", chunk), ctx) == "text too short"
+
+
+EXAMPLES = """@user
+The copper lighthouse of Varn was lit in 1850 by two brothers. The mill was built by someone.
+@assistant
+When was the copper lighthouse of Varn lit?
+@user
+{{text}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer", "reason"),
+    [
+        ("When was the copper lighthouse of Kolm lit?", "1720", "repeats an example of the prompt"),
+        ("Who lit it?", "It was lit in 1850 by Anna Weber.", "repeats an example of the prompt"),
+        ("Who says the mill was built by someone?", "Anna Weber", ""),  # function words and words of the source
+        ("When was the old water mill of Kolm built?", "1720", ""),
+    ],
+)
+def test_examples_of_the_prompt_do_not_leak(world: Any, ask: str, answer: str, reason: str) -> None:
+    chunk = world.chunk(SOURCE)
+    ctx = world.context([chunk])
+    ctx.prompts["qa@1"] = Prompt("qa", EXAMPLES)
+    assert world.step(run, CONFIG, world.qa(ask, answer, chunk, prompt="qa@1"), ctx) == reason
+    assert world.step(run, CONFIG, world.qa(ask, answer, chunk), ctx) == ""
+
+
+def test_an_example_that_the_source_says_too_is_no_leak(world: Any) -> None:
+    chunk = world.chunk("The copper lighthouse of Varn was lit in 1850 by two brothers.")
+    ctx = world.context([chunk])
+    ctx.prompts["qa@1"] = Prompt("qa", EXAMPLES)
+    sample = world.qa(
+        "Who lit the copper lighthouse of Varn?", "It was lit in 1850 by two brothers.", chunk, prompt="qa@1"
+    )
+    assert world.step(run, CONFIG, sample, ctx) == ""
