@@ -40,7 +40,9 @@ def read_tasks(path: Path) -> list[Task]:
         task = _parse(line, where=f"{path.name}:{number}")
         first = asked.setdefault(question_key(task.question), number)
         if first != number:
-            raise InputError(f"{path.name}:{number}: the same question as in line {first}", "Keep one of the two lines.")
+            raise InputError(
+                f"{path.name}:{number}: the same question as in line {first}", "Keep one of the two lines."
+            )
         tasks.append(task)
     if not tasks:
         raise InputError(f"{path.name} holds no task", 'Write one a line: {"question": "…", "answers": ["…"]}')

@@ -12,9 +12,13 @@ _FILLERS = frozenset(
     "possibly maybe perhaps probably likely also even in at on by of from to it is was were either both both then".split()
 )
 _PREPOSITIONS = frozenset("in on at by during after before according since under from near for".split())
-_STOP = _FILLERS | _PREPOSITIONS | frozenset(
-    "he she they we you i his her their its this that these those which who has had have be been are as with not so "
-    "there here when where while one another other some later finally".split()
+_STOP = (
+    _FILLERS
+    | _PREPOSITIONS
+    | frozenset(
+        "he she they we you i his her their its this that these those which who has had have be been are as with not so "
+        "there here when where while one another other some later finally".split()
+    )
 )
 _NO_ALTERNATIVE = frozenset({"so", "more", "less", "thereabouts", "later", "earlier", "even"})
 _TAKING_BACK = frozenset({"actually", "correction", "wait", "sorry"})
@@ -33,6 +37,11 @@ class Reading:
     @cached_property
     def covered(self) -> frozenset[int]:
         return frozenset(i for span in self.spans for i in span)
+
+    @cached_property
+    def insides(self) -> frozenset[int]:
+        """Words before which a reference must not be cut."""
+        return frozenset(i for span in self.spans for i in span[1:])
 
     @cached_property
     def asked(self) -> frozenset[str]:
@@ -55,7 +64,15 @@ class Reading:
 
 
 def offers_several(reading: Reading) -> bool:
-    rules: list[Callable[[Reading], bool]] = [_numbers, _either, _alternatives, _lists, _bare_sentences, _refrain, _taken_back]
+    rules: list[Callable[[Reading], bool]] = [
+        _numbers,
+        _either,
+        _alternatives,
+        _lists,
+        _bare_sentences,
+        _refrain,
+        _taken_back,
+    ]
     return any(rule(reading) for rule in rules)
 
 
@@ -100,7 +117,7 @@ def _alternatives(r: Reading) -> bool:
             if at in r.covered:
                 continue
             word = r.words[at]
-            if word.slash and at in (span.stop, span.start) or (span.start and r.words[span.start].slash):
+            if (word.slash and at in (span.stop, span.start)) or (span.start and r.words[span.start].slash):
                 return True
             if word.text not in {"or", "nor", "vs", "versus"} or at + 1 >= len(r.words):
                 continue
@@ -135,16 +152,12 @@ def _pieces(r: Reading, sentence: range) -> list[_Piece]:
     start, joint = sentence.start, ""
     for i in sentence:
         cut = r.words[i].text == "and" and i not in r.covered
-        if (cut or (r.words[i].gap != NONE and i not in _insides(r))) and i > start:
+        if (cut or (r.words[i].gap != NONE and i not in r.insides)) and i > start:
             pieces.append(_Piece(joint, range(start, i)))
             start, joint = i, ","
         if cut:
             start, joint = i + 1, "and"
     return [*pieces, _Piece(joint, range(start, sentence.stop))]
-
-
-def _insides(r: Reading) -> frozenset[int]:
-    return frozenset(i for span in r.spans for i in span[1:])
 
 
 def _trim(r: Reading, at: range) -> range:

@@ -10,8 +10,8 @@ may surround them), after the normalisation that `words` describes, unless one o
   - or, nor, a slash, either: beside the reference; or "or" with another name or number later in the sentence
   - lists: the reference joined by comma or "and" to another name; items of a numbered or bulleted list; sentences that
     are nothing but candidates ("Berlin. Paris."); the same sentence again with another ending
-  - numbers: where the reference holds a number, another number of the same sort: year beside year, count beside count of
-    the same unit. Numbers of the question, numbers denied, and the pronoun "one" do not count
+  - numbers: where the reference holds a number, another number of the same sort: year beside year, count beside
+    count of the same unit. Numbers of the question, numbers denied, and the pronoun "one" do not count
   - taking back: "actually …", "correction …", "wait …", "no, …" after a candidate
 * yes/no references: the answer must begin with the word.
 
@@ -24,6 +24,7 @@ characters of an answer are read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from gristmill.core.records import Task
 from gristmill.tasks.graders.rivals import Reading, offers_several
@@ -111,7 +112,7 @@ def _denied(words: Sequence[Word]) -> frozenset[int]:
     starts = [i for i, w in enumerate(words) if i == 0 or w.gap != NONE or words[i - 1].text in _CLAUSE]
     for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
         texts = [w.text for w in words[start:end]] + [""]
-        for i, (text, after) in enumerate(zip(texts, texts[1:], strict=False)):
+        for i, (text, after) in enumerate(pairwise(texts)):
             plain = text in _DENY and after not in _NOT_DENYING
             if plain and text in _DENY_BACKWARDS:
                 denied |= set(range(start, end))

@@ -55,9 +55,7 @@ _UNITS = {
     }.items()
     for name in names.split()
 }
-_MONTHS = frozenset(
-    "january february march april may june july august september october november december".split()
-)
+_MONTHS = frozenset("january february march april may june july august september october november december".split())
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
@@ -143,8 +141,8 @@ def _word(raw: str, gap: int, *, slash: bool) -> list[Word]:
 
 def _bare(character: str) -> str:
     """A Latin letter without its accents. In other scripts a mark can make another letter: kept."""
-    first, *marks = unicodedata.normalize("NFD", character)
-    return first if marks and ord(first) < 0x250 else character
+    parts = unicodedata.normalize("NFD", character)
+    return parts[0] if len(parts) > 1 and ord(parts[0]) < 0x250 else character
 
 
 def _without_articles(words: Sequence[Word]) -> list[Word]:
