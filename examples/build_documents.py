@@ -24,8 +24,8 @@ RAILWAY: list[tuple[str, list[str]]] = [
             "The line of the Orvelsay Railway is 13 miles long. The rails of the Orvelsay Railway lie 700 millimetres "
             "apart. The Orvelsay Railway has 5 stations. The smallest station of the Orvelsay Railway is Fennel Halt, "
             "where a train stops only if a passenger rings a bell.",
-            "The Orvelsay Railway passes under Hobbard Tump in Wimmet Tunnel. Wimmet Tunnel is 460 metres long. It took "
-            "the diggers of Wimmet Tunnel three winters to meet in the middle.",
+            "The Orvelsay Railway passes under Hobbard Tump in Wimmet Tunnel. Wimmet Tunnel is 460 metres long. It "
+            "took the diggers of Wimmet Tunnel three winters to meet in the middle.",
             "The Orvelsay Railway crosses the river Tesk on Larch Viaduct. Larch Viaduct has 9 arches. In spite of its "
             "name, Larch Viaduct is built of slate.",
         ],
@@ -33,11 +33,11 @@ RAILWAY: list[tuple[str, list[str]]] = [
     (
         "Engines and carriages",
         [
-            "The oldest engine of the Orvelsay Railway is the Marnabelle. The Marnabelle was built in Turin and came to "
-            "Orvelsay on a barge. The engines of the Orvelsay Railway burn peat. The peat is cut on the moor above "
+            "The oldest engine of the Orvelsay Railway is the Marnabelle. The Marnabelle was built in Turin and came "
+            "to Orvelsay on a barge. The engines of the Orvelsay Railway burn peat. The peat is cut on the moor above "
             "Undlemere.",
-            "The second engine of the Orvelsay Railway is the Stout Betony. The Stout Betony pulls the milk train before "
-            "dawn.",
+            "The second engine of the Orvelsay Railway is the Stout Betony. The Stout Betony pulls the milk train "
+            "before dawn.",
             "The carriages of the Orvelsay Railway are painted mustard yellow. The seats of the carriages are stuffed "
             "with horsehair. A stove stands in the last carriage from October to April.",
         ],
@@ -48,8 +48,8 @@ RAILWAY: list[tuple[str, list[str]]] = [
             "The stationmaster of Drevock is Oswin Pardle. Oswin Pardle winds the station clock with a key that hangs "
             "around his neck. The driver of the Marnabelle is Jessamy Rook. Jessamy Rook learned to drive from her "
             "grandfather.",
-            "The workshop of the Orvelsay Railway stands in Sillingoe. The chief of the workshop is Casper Inglebot, who "
-            "once rebuilt a boiler in 12 days.",
+            "The workshop of the Orvelsay Railway stands in Sillingoe. The chief of the workshop is Casper Inglebot, "
+            "who once rebuilt a boiler in 12 days.",
         ],
     ),
     (
@@ -58,8 +58,8 @@ RAILWAY: list[tuple[str, list[str]]] = [
             "A single ticket of the Orvelsay Railway costs 4 pellins. The conductor of the Orvelsay Railway punches "
             "each ticket with a hole in the shape of an acorn. No train of the Orvelsay Railway runs on Tuesdays, "
             "because Tuesday is the day on which the boilers are washed.",
-            "A passenger of the Orvelsay Railway may bring one sheep without paying for it. A second sheep pays the fare "
-            "of a child. Geese travel with the guard.",
+            "A passenger of the Orvelsay Railway may bring one sheep without paying for it. A second sheep pays the "
+            "fare of a child. Geese travel with the guard.",
             "The only accident of the Orvelsay Railway happened in 1923. In the accident of 1923 a train hit a piano "
             "that had fallen from a cart. Nobody was hurt in the accident of 1923, and the piano is now in the waiting "
             "room of Fennel Halt.",
@@ -84,8 +84,9 @@ HARBOUR: list[Block] = [
     ("heading", "The harbour and its officers"),
     (
         "paragraph",
-        "The harbour master of Drevock is Captain Jorun Addlesby. The harbour master can be called on radio channel 52. "
-        "The pilot boat of Drevock is the Quick Martha. The Quick Martha meets every ship of more than thirty paces.",
+        "The harbour master of Drevock is Captain Jorun Addlesby. The harbour master can be called on radio channel "
+        "52. The pilot boat of Drevock is the Quick Martha. The Quick Martha meets every ship of more than thirty "
+        "paces.",
     ),
     (
         "paragraph",
@@ -107,8 +108,8 @@ HARBOUR: list[Block] = [
     (
         "paragraph",
         "The dues of the harbour are counted in pellins for each night. A trawler pays 26 pellins a night. A sailing "
-        "yacht pays 11 pellins a night. A cargo ship pays 75 pellins a night. Trawlers lie at Tar Pier. Cargo ships lie "
-        "at Coal Quay. Harbour dues are paid at the Weigh House.",
+        "yacht pays 11 pellins a night. A cargo ship pays 75 pellins a night. Trawlers lie at Tar Pier. Cargo ships "
+        "lie at Coal Quay. Harbour dues are paid at the Weigh House.",
     ),
     (
         "table",
@@ -130,16 +131,16 @@ HARBOUR: list[Block] = [
     ("heading", "The lifeboat"),
     (
         "paragraph",
-        "The lifeboat of Orvelsay is called the Margery Dunnock. The Margery Dunnock lies at Pask Cove. The coxswain of "
-        "the Margery Dunnock is Hale Bronnick. The Margery Dunnock has a crew of 8. The oars of the Margery Dunnock are "
-        "made of ash wood.",
+        "The lifeboat of Orvelsay is called the Margery Dunnock. The Margery Dunnock lies at Pask Cove. The coxswain "
+        "of the Margery Dunnock is Hale Bronnick. The Margery Dunnock has a crew of 8. The oars of the Margery Dunnock "
+        "are made of ash wood.",
     ),
     ("heading", "Ropes and customs"),
     (
         "paragraph",
         "Every boat in the harbour of Drevock must carry one rope of the Guild of Ropewrights, known by its purple "
-        "thread. A new boat of Drevock is christened with cold nettle tea. On the day of Brindlemas no dues are paid, and "
-        "every boat of Drevock hangs an owl lantern in its rigging.",
+        "thread. A new boat of Drevock is christened with cold nettle tea. On the day of Brindlemas no dues are paid, "
+        "and every boat of Drevock hangs an owl lantern in its rigging.",
     ),
 ]
 
@@ -175,9 +176,7 @@ def _table(rows: list[list[str]]) -> str:
 
 def _body() -> str:
     styles = {"title": "Heading1", "heading": "Heading2", "paragraph": ""}
-    return "".join(
-        _paragraph(text, styles[kind]) if isinstance(text, str) else _table(text) for kind, text in HARBOUR
-    )
+    return "".join(_paragraph(text, styles[kind]) if isinstance(text, str) else _table(text) for kind, text in HARBOUR)
 
 
 def _style(name: str, title: str, size: int) -> str:

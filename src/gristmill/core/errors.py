@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from gristmill.core.extras import extra_of, install_line
+
 
 class GristmillError(Exception):
     """A message for people, a hint that says what to do, and the exit code that scripts see."""
@@ -99,6 +101,14 @@ class StageFailure(Exception):
         self.failure = failure
 
 
+def not_installed(error: BaseException, where: str) -> ConfigError | None:
+    """A failed import of what an extra brings, as the error that names the extra; None for anything else."""
+    extra = extra_of(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+    if extra is None:
+        return None
+    return ConfigError(f"{where} needs a module that is not installed: {error}", install_line(extra))
+
+
 # These stop the whole run: they are about the run, not about one record.
 RUN_STOPPERS = (ConfigError, BudgetError, Cancelled)
 
@@ -111,5 +121,7 @@ def boundary(where: str) -> Iterator[None]:
     except (Reject, StageFailure, *RUN_STOPPERS):
         raise
     except Exception as error:  # the one broad handler: a bad record is data, not a crash
+        if absent := not_installed(error, where):
+            raise absent from error
         transient = bool(getattr(error, "transient", False))
         raise StageFailure(Failure(where, f"{type(error).__name__}: {error}", transient)) from error

@@ -48,7 +48,7 @@ class Prompt:
                 f"prompt {self.name} does not start with a role",
                 "Begin each message with @system, @user or @assistant on a line of its own.",
             )
-        parts = [Message(role=r, content=t.strip()) for r, t in zip(pieces[1::2], pieces[2::2], strict=True)]  # type: ignore[arg-type]
+        parts = [Message(role=r, content=t.strip()) for r, t in zip(pieces[1::2], pieces[2::2], strict=True)]
         if parts[-1].role != "user":
             raise ConfigError(f"prompt {self.name} does not end with a user message", "End it with an @user message.")
         return parts
