@@ -1,0 +1,120 @@
+"""What a record lets a writer work from: numbered sentences, each with its quote, and where they stand.
+
+The model names a sentence by its number; the words of the quote and their place in the document come from here. Kinds
+that take facts see one sentence, the fact's own quote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gristmill.core.errors import Reject
+from gristmill.core.records import Chunk, Document, Fact, Message, Quote, Record, Sample
+from gristmill.core.stage import StepContext
+from gristmill.generate.lexicon import LANGUAGES
+from gristmill.generate.spans import names_in
+
+_BEFORE = 300  # characters of what was said just before a sentence
+_SHORTEST = 12  # characters of something that states anything
+_MARKUP = " \t#*_>|-"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    number: int  # from 1, as the model sees it
+    text: str
+    before: str  # what was said just before it; may be empty
+    quote: Quote
+
+
+@dataclass(frozen=True)
+class Source:
+    chunk: Chunk
+    place: str  # title and headings, outermost first
+    topic: str  # title and innermost heading, as one phrase
+    sentences: tuple[Sentence, ...]
+    names: frozenset[str]  # words of the chunk that are written with a capital
+
+    def numbered(self) -> str:
+        """The sentences as a prompt shows them."""
+        return "\n".join(f"{sentence.number}. {sentence.text}" for sentence in self.sentences)
+
+    def sentence(self, number: int) -> Sentence:
+        return self.sentences[number - 1]
+
+    def whole(self) -> Quote:
+        """All of it as one quote."""
+        first, last = self.sentences[0].quote, self.sentences[-1].quote
+        text = self.chunk.text[first.start - self.chunk.start : last.end - self.chunk.start]
+        pages = tuple(sorted({page for sentence in self.sentences for page in sentence.quote.pages}))
+        return Quote(text=text, start=first.start, end=last.end, path=self.chunk.path, pages=pages)
+
+
+def source_of(record: Record, ctx: StepContext) -> Source:
+    """Sentences to write about. A record without a chunk above it, or without a sentence, is rejected."""
+    chunk = record if isinstance(record, Chunk) else ctx.ancestor(record, Chunk)
+    if chunk is None:
+        raise Reject("no chunk", f"{record.type} {record.id} has no chunk above it")
+    if isinstance(record, Fact):
+        sentences: tuple[Sentence, ...] = (Sentence(1, record.quote.text, record.statement, record.quote),)
+    else:
+        sentences = tuple(_sentences(chunk, ctx.ancestor(chunk, Document)))
+    if not sentences:
+        raise Reject("no sentence", "nothing but headings and fragments")
+    steps = [chunk.title, *chunk.headings]
+    steps = [step for n, step in enumerate(steps) if step and step not in steps[:n]]
+    names = names_in(chunk.text[start:end] for start, end in chunk.sentences)
+    return Source(chunk, " > ".join(steps), ", ".join([*steps[:1], *steps[1:][-1:]]) or chunk.path, sentences, names)
+
+
+def _sentences(chunk: Chunk, document: Document | None) -> Iterator[Sentence]:
+    titles = {step.casefold().strip() for step in (chunk.title, *chunk.headings)}
+    said: list[str] = []
+    for start, end in chunk.sentences:
+        text = chunk.text[start:end]
+        bare = text.strip(_MARKUP)
+        if len(bare) < _SHORTEST or bare.casefold() in titles or not re.search(r"\w\W+\w|[^\x00-\u024f]", bare):
+            continue
+        at = chunk.start + start
+        quote = Quote(
+            text=text, start=at, end=at + len(text), path=chunk.path, pages=_pages(chunk, document, at, at + len(text))
+        )
+        yield Sentence(len(said) + 1, " ".join(text.split()), _tail(said[-2:]), quote)
+        said.append(" ".join(text.split()))
+
+
+def _tail(said: list[str]) -> str:
+    text = " ".join(said)
+    return text if len(text) <= _BEFORE else said[-1][-_BEFORE:]
+
+
+def _pages(chunk: Chunk, document: Document | None, start: int, end: int) -> tuple[int, ...]:
+    """The pages a quote touches; all pages of its chunk when the document is not among the ancestors."""
+    if document is None or not document.pages:
+        return chunk.pages
+    return tuple(page.number for page in document.pages if page.start < end and start < page.end)
+
+
+@dataclass(frozen=True)
+class Language:
+    code: str  # ISO 639-1 where it is known
+    name: str  # as a prompt says it
+
+
+def language_of(wanted: str | None, source: str) -> Language:
+    """The language to write in: the source's, or the one a recipe names by code or by its English name."""
+    text = wanted or source
+    code = next((code for code, name in LANGUAGES.items() if name.casefold() == text.casefold()), text.lower())
+    return Language(code, LANGUAGES.get(code, text))
+
+
+def chat(question: str, answer: str) -> tuple[Message, ...]:
+    """One question and its answer; the loss sees the answer."""
+    return (Message(role="user", content=question), Message(role="assistant", content=answer, train=True))
+
+
+def distinct(samples: list[Sample]) -> list[Sample]:
+    """Each id once, in order: two ways of asking may come to the same words."""
+    return list({sample.id: sample for sample in samples}.values())

@@ -1,0 +1,140 @@
+"""The kinds of this room and what a recipe may say about them. Import-light: `check` and `--help` load it."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from gristmill.core.records import Chunk, Fact, Sample
+from gristmill.core.stage import STAGES as StageTable
+from gristmill.core.stage import Role, Stage, StageConfig
+
+Ask = Literal["structured", "line"]
+QuestionWay = Literal["direct", "reversed", "fill", "scenario", "request"]
+Style = Literal["reordered", "reversed", "list", "dialogue"]
+
+WAYS: dict[Ask, tuple[QuestionWay, ...]] = {
+    "structured": ("direct", "reversed", "fill", "scenario"),
+    "line": ("direct", "request", "scenario"),
+}
+
+
+class WriterConfig(StageConfig):
+    """What every kind that asks a model has in common."""
+
+    model: Role = Field(description="The role that writes")
+    ask: Ask = Field(
+        "structured",
+        description="structured: one JSON answer a record. line: one plain line a call, the structure made by code; "
+        "for models of about 1B parameters and below",
+    )
+    language: str | None = Field(
+        None, min_length=2, description="Language to write in: ISO 639-1 or an English name; the source's if not given"
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature of the first wording")
+
+
+class FactsConfig(WriterConfig):
+    """Chunks in, facts out: statements that stand alone, each with the sentence it was read from."""
+
+    kind: Literal["generate.facts"]
+    per_chunk: int = Field(8, ge=1, le=64, description="Most facts of a chunk")
+
+
+class QaConfig(WriterConfig):
+    """Chunks or facts in, questions with short answers out, each resting on a quoted sentence."""
+
+    kind: Literal["generate.qa"]
+    per_chunk: int = Field(6, ge=1, le=64, description="Most questions of a record, before `wordings`, over all ways")
+    ways: list[QuestionWay] = Field(
+        ["direct"],
+        min_length=1,
+        description="How to ask. structured: direct, reversed, fill, scenario. line: direct, request, scenario",
+    )
+    wordings: int = Field(1, ge=1, le=8, description="line: questions for the same answer, in each of the ways")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        unknown = [way for way in self.ways if way not in WAYS[self.ask]]
+        if unknown:
+            raise ValueError(f"ask: {self.ask} knows the ways {', '.join(WAYS[self.ask])}; not {', '.join(unknown)}")
+        if len(set(self.ways)) < len(self.ways):
+            raise ValueError("a way is named twice in `ways`")
+        if self.ask == "structured" and self.wordings > 1:
+            raise ValueError("wordings belongs to ask: line; for ask: structured name more ways or raise per_chunk")
+        return self
+
+
+class RephraseConfig(WriterConfig):
+    """Chunks or facts in, the same facts in other orders, directions and forms out."""
+
+    kind: Literal["generate.rephrase"]
+    styles: list[Style] = Field(
+        ["reordered", "reversed"], min_length=1, description="structured: one rewriting of the record in each style"
+    )
+    wordings: int = Field(1, ge=1, le=8, description="Rewritings in each style (structured) or of each sentence (line)")
+
+
+class ClozeConfig(StageConfig):
+    """Chunks or facts in, sentences with a blank out. Made by code: no model, no call."""
+
+    kind: Literal["generate.cloze"]
+    forms: list[Literal["blank", "question"]] = Field(
+        ["blank", "question"], min_length=1, description="question: real questions, where English grammar is certain"
+    )
+    per_sentence: int = Field(2, ge=1, le=16, description="Most answers asked for in a sentence")
+    wordings: int = Field(1, ge=1, le=4, description="Wordings of each blank")
+
+
+class PassageConfig(StageConfig):
+    """Chunks in, their own text out, to be read as it stands."""
+
+    kind: Literal["generate.passage"]
+    styles: list[Literal["chunk", "sentences"]] = Field(
+        ["chunk"], min_length=1, description="chunk: its whole text. sentences: each sentence by itself besides"
+    )
+    context: bool = Field(True, description="Begin with a line that says where the text stands")
+
+
+STAGES: StageTable = {
+    "generate.facts": (
+        Stage(
+            code="gristmill.generate.facts:run",
+            config=FactsConfig,
+            takes=(Chunk,),
+            gives=(Fact,),
+            prompts=("facts", "facts_line"),
+        ),
+    ),
+    "generate.qa": (
+        Stage(
+            code="gristmill.generate.qa:run",
+            config=QaConfig,
+            takes=(Chunk, Fact),
+            gives=(Sample,),
+            prompts=(*(f"qa_{way}" for way in WAYS["structured"]), *(f"line_{way}" for way in WAYS["line"])),
+        ),
+    ),
+    "generate.rephrase": (
+        Stage(
+            code="gristmill.generate.rephrase:run",
+            config=RephraseConfig,
+            takes=(Chunk, Fact),
+            gives=(Sample,),
+            prompts=(
+                "rephrase_reordered",
+                "rephrase_reversed",
+                "rephrase_list",
+                "rephrase_dialogue",
+                "rephrase_line",
+            ),
+        ),
+    ),
+    "generate.cloze": (
+        Stage(code="gristmill.generate.cloze:run", config=ClozeConfig, takes=(Chunk, Fact), gives=(Sample,)),
+    ),
+    "generate.passage": (
+        Stage(code="gristmill.generate.passage:run", config=PassageConfig, takes=(Chunk,), gives=(Sample,)),
+    ),
+}

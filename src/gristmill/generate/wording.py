@@ -1,0 +1,112 @@
+"""What a model's line must be before it becomes data: one line, self-contained, and not about "the text".
+
+The checks raise ValueError with words for the model, which it sees when it is asked again.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gristmill.generate.lexicon import BARE_PRONOUNS, OPENERS, PRONOUNS
+from gristmill.generate.source import Sentence, Source
+from gristmill.generate.spans import names_in
+
+_LABEL = re.compile(
+    r"^(?:[-*\u2022\d.)\s]*)(?:\*\*)?(?:question|statement|answer|q|frage|pregunta)\s*\d*\s*:(?:\*\*)?\s*", re.I
+)
+_MENTIONS = re.compile(
+    r"\b(?:in|from|by|to|on|per|under) (?:the|this|that) (?:given |provided |above )?"
+    r"(?:text|passage|sentence|paragraph|excerpt|context|statement)\b"
+    r"|\bthe (?:given|provided|above|preceding) (?:text|passage|sentence|paragraph|information|context|statement)\b"
+    r"|\b(?:the|this) (?:text|passage|excerpt) (?:says|states|mentions|describes)\b|\bmentioned (?:above|here)\b"
+    r"|\b(?:im|laut|aus dem|dem|diesem) (?:obigen )?(?:Text|Satz|Abschnitt)\b|\b(?:le|ce) (?:texte|passage)\b"
+    r"|\b(?:el|este) (?:texto|pasaje)\b",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\W_][\w'\u2019./-]*[^\W_]|[^\W_]")
+
+
+def one_line(text: str) -> str:
+    """The first line with anything in it, without labels, bullets, fences and the quotation marks around it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
+    if not lines:
+        raise ValueError("the answer was empty: write one line")
+    line = _LABEL.sub("", lines[0]).strip()
+    if len(line) > 1 and line[0] + line[-1] in ('""', "\u201c\u201d", "\u00ab\u00bb", "\u201e\u201c", "**"):
+        line = line[1:-1].strip()
+    return line
+
+
+def check_statement(text: str) -> str:
+    """A sentence that stands alone."""
+    if len(text) < 8:
+        raise ValueError("that is too short: write one whole sentence")
+    if _MENTIONS.search(text):
+        raise ValueError("do not speak of a text or a sentence: say what is the case")
+    if opens_with_pronoun(text):
+        raise ValueError("it opens with a pronoun: name the person, place or thing instead")
+    return text
+
+
+def opens_with_pronoun(text: str) -> bool:
+    """It, her, this …: nobody knows what is meant without the sentence before."""
+    words = _words(text)
+    return bool(words) and words[0] in PRONOUNS
+
+
+def check_question(question: str, *, answer: str, sentence: Sentence, source: Source) -> str:
+    """One question that does not hold its answer and can be understood alone. Where it names nothing of its world ("What
+    is the fine for a false weight?"), the topic is put before it; a bare pronoun is refused."""
+    if not 10 <= len(question) <= 300:
+        raise ValueError("write one question of one line")
+    if not question.endswith(("?", "\uff1f", "\u061f", ".", ":", "\u3002")):
+        raise ValueError("that is no whole question: end it with a question mark")
+    if _MENTIONS.search(question):
+        raise ValueError("do not speak of a text or a sentence: ask about the thing itself")
+    words = set(_words(question))
+    if not words & anchors_of(sentence, source, answer):
+        if words & BARE_PRONOUNS:
+            raise ValueError("say what the question is about, by name")
+        question = f"{source.topic}: {question}"
+    if holds(question, answer):
+        raise ValueError(f"the question gives the answer {answer!r} away: ask so that the answer is missing")
+    return question
+
+
+def holds(text: str, answer: str) -> bool:
+    """Whether the answer stands in the text as words of its own."""
+    bare = answer.strip(" .,;:!?")
+    return bool(bare) and re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def anchors_of(sentence: Sentence, source: Source, answer: str) -> set[str]:
+    """Words that tie a question to its world: names in and before the sentence, and the words of title and headings;
+    one of them must stand in a question that someone else should understand. The answer's own words do not count."""
+    names = {word.casefold() for word in names_in([f"- {sentence.before}", f"- {sentence.text}"])}
+    known = {name.casefold() for name in source.names} & set(_words(f"{sentence.before} {sentence.text}"))
+    place = {word for word in _words(source.place) if len(word) > 3 and word not in OPENERS}
+    return (names | known | place) - set(_words(answer)) - OPENERS
+
+
+def _words(text: str) -> list[str]:
+    return [re.sub(r"['\u2019]s?$", "", word).casefold() for word in _WORD.findall(text)]
+
+
+def check_rewriting(text: str, *, source: str) -> str:
+    """Other words for the same facts: not empty, not a copy, not much longer, and with the source's facts in it."""
+    words, known = _words(text), _words(source)
+    if len(words) < 4 or len(words) < 0.3 * len(known):
+        raise ValueError("that is too short: keep every fact")
+    if len(words) > 2 * len(known) + 20:
+        raise ValueError("that is too long: add nothing that was not said")
+    if _MENTIONS.search(text):
+        raise ValueError("do not speak of a text or a sentence: say what is the case")
+    if _runs(words, 5) and len(_runs(words, 5) & _runs(known, 5)) > 0.7 * len(_runs(words, 5)):
+        raise ValueError("that is nearly a copy: change the order and the wording")
+    if words == known:
+        raise ValueError("that is a copy: change the order and the wording")
+    return text
+
+
+def _runs(words: list[str], length: int) -> set[tuple[str, ...]]:
+    return {tuple(words[n : n + length]) for n in range(len(words) - length + 1)}
