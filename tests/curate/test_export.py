@@ -61,7 +61,8 @@ def test_every_format_opens_and_holds_the_samples(world: Any, tmp_path: Path) ->
     assert load(tmp_path, str(folder), "openai")["train"][0] == {
         "messages": [{"role": "user", "content": first.question}, {"role": "assistant", "content": first.answer}]
     }
-    assert load(tmp_path, str(folder), "sharegpt")["train"][0]["conversations"][1] == {
+    sharegpt = load(tmp_path, str(folder), "sharegpt")["train"][0]
+    assert sharegpt["conversations"][1] == {"from": "gpt", "value": first.answer}
         "from": "gpt",
         "value": first.answer,
     }
@@ -84,8 +85,7 @@ def test_card_says_what_it_is(world: Any, tmp_path: Path) -> None:
     assert (front["license"], front["language"], front["pretty_name"]) == ("cc0-1.0", ["de"], "A | mill")
     assert front["configs"][0]["data_files"][0] == {"split": "train", "path": "openai/train.parquet"}
     for line in ("| openai | train | 2 |", "| qa | de | 4 |", f"| mill.md | {'ab' * 32} |",
-    sharegpt = load(tmp_path, str(folder), "sharegpt")["train"][0]
-    assert sharegpt["conversations"][1] == {"from": "gpt", "value": first.answer}
+                 "| questions | qa@12ab | local:ff00 | 5 |", "| openai | plain text in a chat format | 1 |"):  # fmt: skip
         assert line in card
 
 
