@@ -40,8 +40,8 @@ def run(
         outcome = execute(plan, open_workspace(workspace), name=name, listeners=(display,), stop=stop)
     if json:
         print_json(_as_json(outcome))
-    else:
-        _tell(outcome)
+        raise typer.Exit(outcome.error.exit_code if outcome.error else 4 * (outcome.state == "incomplete"))
+    _tell(outcome)
     if outcome.error:
         raise outcome.error
     if outcome.state == "incomplete":

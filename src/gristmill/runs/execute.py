@@ -194,6 +194,7 @@ class _Runner:
             await run_pass(current, node, context, counts, inputs, writer)
         for name, amount in current.client.counters[node.name].items():
             counts.more[name] = counts.more.get(name, 0) + amount
+        await current.client.close()  # engines are let go: a stage that trains wants their memory
         made = writer.finish(fingerprint, kind=node.kind, complete=not counts.unreachable)
         if not counts.unreachable and node.stage.keep:
             place = output.folder.relative_to(current.workspace.root).as_posix()

@@ -17,8 +17,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -146,7 +147,7 @@ class RunFolder:
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(fd)
             except OSError as error:
                 holder = os.pread(fd, 64, 0).decode() or "another process"
                 raise ConfigError(
@@ -171,6 +172,16 @@ class RunFolder:
         finally:
             os.close(fd)
         return False
+
+
+def _lock(fd: int) -> None:
+    """Take the lock; a `status` that looks at it holds it for an instant, so try for half a second."""
+    for _ in range(5):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.1)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class Writer:

@@ -16,7 +16,7 @@ from gristmill.llm.spec import LocalSpec, OpenAISpec, StageSpec
 from gristmill.models.weights import locate
 from gristmill.runs.kinds import kinds
 from gristmill.runs.recipe import Loaded, load_recipe
-from gristmill.runs.source import RecipeError
+from gristmill.runs.source import RecipeError, Where
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,25 @@ def _prompts(recipe: Loaded, name: str, config: StageConfig, stage: Stage) -> It
     room = stage.code.partition(":")[0].rpartition(".")[0]
     for prompt in stage.prompts:
         own = config.prompts.get(prompt)
-        path = recipe.base / own if own else Path(str(files(room))) / "prompts" / f"{prompt}.md"
-        if own and not path.exists():
-            continue  # already reported as a missing path
-        try:
-            yield prompt, read_prompt(prompt, path)
-        except ConfigError as error:
-            recipe.source.problem(("stages", name, "prompts", prompt), error.message, error.hint)
+        shipped = read_prompt(prompt, Path(str(files(room))) / "prompts" / f"{prompt}.md")
+        if own is None:
+            yield prompt, shipped
+        elif (recipe.base / own).exists():  # a missing path is reported already
+            yield from _own_prompt(recipe, ("stages", name, "prompts", prompt), shipped, recipe.base / own)
+
+
+def _own_prompt(recipe: Loaded, where: Where, shipped: Prompt, path: Path) -> Iterator[tuple[str, Prompt]]:
+    """A recipe's prompt in place of a shipped one: it may use the names that the shipped one uses."""
+    try:
+        own = read_prompt(shipped.name, path)
+    except ConfigError as error:
+        recipe.source.problem(where, error.message, error.hint)
+        return
+    unknown = own.names - shipped.names
+    if unknown:
+        known = f"Known: {', '.join(sorted(shipped.names))}."
+        recipe.source.problem(where, f"{path.name} uses unknown names: {', '.join(sorted(unknown))}", known)
+    yield shipped.name, own
 
 
 def _check_prompt_names(recipe: Loaded, name: str, config: StageConfig, chain: tuple[Stage, ...]) -> None:

@@ -1,0 +1,96 @@
+"""What leaves a run: its samples as a data set, its trained model as a folder, a GGUF file, or a served model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gristmill.core.errors import ConfigError, InputError
+from gristmill.core.files import link_tree
+from gristmill.core.records import Checkpoint, Sample
+from gristmill.models.weights import Weights, at_folder
+from gristmill.runs.folder import Output, RunFolder
+from gristmill.runs.workspace import Workspace
+
+QUANTIZATION = "q8_0"
+"""Of served models: half the size of f16, and what exams use, so that what is served is what was examined."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A trained model ready to be served: proven to be what was trained."""
+
+    name: str
+    weights: Weights
+    gguf: Path
+
+
+def served_model(workspace: Workspace, folder: RunFolder, *, stage: str | None = None) -> Served:
+    """A run's checkpoint as a GGUF file, after the proof that both give the same tokens and nearly the same numbers."""
+    from gristmill.models.gate import prove_same
+    from gristmill.models.gguf import prepare
+
+    weights = trained(folder, stage)
+    gguf = prepare(weights, quantization=QUANTIZATION, cache=workspace.cache / "gguf")
+    prove_same(weights, gguf)
+    return Served(str(folder.manifest["name"]), weights, gguf)
+
+
+def trained(folder: RunFolder, stage: str | None) -> Weights:
+    """The weights that a run trained; `stage` chooses among several."""
+    outputs = {name: o for name, o in folder.outputs().items() if any(isinstance(r, Checkpoint) for r in o)}
+    if not outputs or (stage is not None and stage not in outputs):
+        has = f"It has: {', '.join(outputs)}." if outputs else "It has not finished a training stage."
+        raise InputError(f"run {folder.path.name} has no trained model" + (f" of {stage}" if stage else ""), has)
+    name = stage or list(outputs)[-1]
+    return at_folder(folder.path / "checkpoints" / name)
+
+
+def export_model(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:
+    """The merged model as a Hugging Face folder (`hf`), or as one GGUF file in f16 (`gguf`)."""
+    from gristmill.models.checkpoint import verify
+
+    _must_be_new(to)
+    weights = trained(folder, stage)
+    verify(weights.path)
+    if kind == "hf":
+        link_tree(weights.path, to)
+        return to
+    from gristmill.models.gate import prove_same
+    from gristmill.models.gguf import prepare
+
+    made = prepare(weights, quantization="f16", cache=workspace.cache / "gguf")
+    prove_same(weights, made)
+    target = to / f"{folder.manifest['name']}-f16.gguf"
+    to.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(made.read_bytes())
+    return target
+
+
+def export_data(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:  # noqa: ARG001
+    """A stage's samples in one of the formats of `curate.export`, with its card."""
+    from gristmill.curate.export import write_export
+
+    _must_be_new(to)
+    found = _samples_of(folder, stage)
+    write_export(found, to, [kind])
+    return to
+
+
+def _samples_of(folder: RunFolder, stage: str | None) -> list[Sample]:
+    outputs: dict[str, Output] = folder.outputs()
+    if stage is not None and stage not in outputs:
+        raise InputError(f"no finished stage is called {stage}", f"Finished: {', '.join(outputs) or 'none'}.")
+    chosen = [outputs[stage]] if stage else list(reversed(outputs.values()))
+    for output in chosen:
+        found = [r for r in output if isinstance(r, Sample)]
+        if found:
+            return found
+    raise InputError("this run has no samples to export", "Choose a stage that gives samples with --stage.")
+
+
+def _must_be_new(to: Path) -> None:
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"{to} exists and is not empty", "Name a new folder.")
+
+
