@@ -63,9 +63,6 @@ def test_every_format_opens_and_holds_the_samples(world: Any, tmp_path: Path) ->
     }
     sharegpt = load(tmp_path, str(folder), "sharegpt")["train"][0]
     assert sharegpt["conversations"][1] == {"from": "gpt", "value": first.answer}
-        "from": "gpt",
-        "value": first.answer,
-    }
     assert load(tmp_path, str(folder), "alpaca")["train"][0]["output"] == first.answer
     chatml = load(tmp_path, str(folder), "chatml")["train"][0]
     assert [chatml["text"][a:b] for a, b in chatml["train"]] == [f"{first.answer}<|im_end|>"]
@@ -85,7 +82,8 @@ def test_card_says_what_it_is(world: Any, tmp_path: Path) -> None:
     assert (front["license"], front["language"], front["pretty_name"]) == ("cc0-1.0", ["de"], "A | mill")
     assert front["configs"][0]["data_files"][0] == {"split": "train", "path": "openai/train.parquet"}
     for line in ("| openai | train | 2 |", "| qa | de | 4 |", f"| mill.md | {'ab' * 32} |",
-                 "| questions | qa@12ab | local:ff00 | 5 |", "| openai | plain text in a chat format | 1 |"):  # fmt: skip
+                 "| questions | qa@12ab | local:ff00 | 5 |",
+                 "| openai | plain text in a chat format | 1 |"):  # fmt: skip
         assert line in card
 
 

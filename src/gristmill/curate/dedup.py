@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from rensa import RMinHash, RMinHashLSH
 
@@ -98,20 +99,22 @@ class _Near:
         self.config = config
         self.index = RMinHashLSH(config.threshold, PERMUTATIONS, bands_for(config.threshold))
         self.kept: dict[int, Compared] = {}
-        self.suspect = self._suspects(compared)
+        self.sketches = self._suspects(compared)
 
-    def _suspects(self, compared: list[Compared]) -> list[bool]:
+    def _suspects(self, compared: list[Compared]) -> dict[int, Any]:
+        """Sketches of those that share a band with another, by position."""
         sets = (shingles(item.text, self.config.shingle) for item in compared)
         matrix = RMinHash.digest_matrix_from_token_sets(sets, PERMUTATIONS, SEED)
-        flags: list[bool] = self.index.query_duplicate_flags_matrix_one_shot(matrix)
-        return flags
+        flags = self.index.query_duplicate_flags_matrix_one_shot(matrix)
+        shared = [position for position, flag in enumerate(flags) if flag]
+        alike = (shingles(compared[position].text, self.config.shingle) for position in shared)
+        return dict(zip(shared, RMinHash.from_token_sets(alike, PERMUTATIONS, SEED), strict=True))
 
     def original(self, position: int, item: Compared) -> Original | None:
         """The first kept sample that this one duplicates, with their similarity; otherwise it is kept itself."""
-        if not self.suspect[position]:
+        if (sketch := self.sketches.get(position)) is None:
             return None
         mine = shingles(item.text, self.config.shingle)
-        (sketch,) = RMinHash.from_token_sets([mine], PERMUTATIONS, SEED)
         for key in sorted(self.index.query(sketch)):
             other = self.kept[key]
             likeness = jaccard(mine, shingles(other.text, self.config.shingle))

@@ -77,6 +77,8 @@ def tidy(text: str) -> str:
 def fold(text: str) -> str:
     """`tidy`, in lower case and without accents."""
     joined = tidy(text)
+    if joined.isascii():
+        return joined.lower()
     bare = "".join(c for c in unicodedata.normalize("NFD", joined.casefold()) if not unicodedata.combining(c))
     return unicodedata.normalize("NFC", bare)
 
