@@ -18,6 +18,8 @@ BOMS = (
 )
 WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœžšÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŒŽŠ“”‘’„‚–—…€£§°•«»©®™¿¡·½¼²³ªº\xa0")
 SAMPLE = 1 << 16
+NOISE = 0.005
+COMMON = frozenset(b"\n\r\t !,.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def decode(data: bytes) -> Decoded:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise Reject("text in an unknown encoding", str(error)[:200]) from error
-    if noise(text[:SAMPLE]) > 0.005:
+    if noise(text[:SAMPLE]) > NOISE:
         raise Reject("unknown binary file")
     return Decoded(text.removeprefix("\ufeff"), encoding)
 
@@ -60,23 +62,22 @@ def _encoding(data: bytes) -> str:
 
 
 def _utf16(data: bytes) -> str:
-    """UTF-16 without a mark: spaces and line ends have a zero on one side, always the same one, and it decodes
-    cleanly."""
+    """UTF-16 without a mark: more than a quarter of the units are plain Latin letters or blanks, with a zero always on
+    the same side, and all of it decodes cleanly. (Text in other scripts needs its mark: nothing else proves it.)"""
     head = data[:SAMPLE]
     if len(data) % 2 or len(data) < 4 or b"\0" not in head:
         return ""
-    little = sum(
-        head[i + 1] == 0 and head[i] in b"\n\r\t !,.abcdefghijklmnopqrstuvwxyz" for i in range(0, len(head) - 1, 2)
-    )
-    big = sum(
-        head[i] == 0 and head[i + 1] in b"\n\r\t !,.abcdefghijklmnopqrstuvwxyz" for i in range(0, len(head) - 1, 2)
-    )
+    even, odd = head[::2], head[1::2]
+    little = sum(low in COMMON and high == 0 for low, high in zip(even, odd, strict=False))
+    big = sum(low in COMMON and high == 0 for high, low in zip(even, odd, strict=False))
+    if max(little, big) < len(odd) / 4 or min(little, big) > max(little, big) / 20:
+        return ""
     name = "utf-16-le" if little > big else "utf-16-be"
     try:
         text = head.decode(name, "strict" if len(head) == len(data) else "ignore")
     except UnicodeDecodeError:
         return ""
-    return name if "\0" not in text and noise(text) < 0.005 and max(little, big) > len(head) / 200 else ""
+    return name if "\0" not in text and noise(text) < NOISE else ""
 
 
 def _eight_bit(data: bytes) -> str:
@@ -87,7 +88,8 @@ def _eight_bit(data: bytes) -> str:
         text = ""
     beyond = [c for c in text if c > "\x7f"]
     letters = sum(c.isalpha() for c in text)
-    if beyond and len(beyond) < 0.3 * max(1, letters) and sum(c in WESTERN for c in beyond) >= 0.95 * len(beyond):
+    western = sum(c in WESTERN for c in beyond)
+    if beyond and len(beyond) < 0.3 * max(1, letters) and western >= 0.95 * len(beyond):
         return "cp1252"
     from charset_normalizer import from_bytes
 

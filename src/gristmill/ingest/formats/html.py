@@ -19,7 +19,7 @@ from gristmill.ingest.pieces import Content, Piece, inline
 
 AROUND = (
     "//nav | //aside | //footer[not(ancestor::article or ancestor::blockquote)] | //form | //dialog"
-    " | //header[not(ancestor::article or ancestor::main)]"
+    " | //header[not(ancestor::article or ancestor::main or .//h1)]"
     " | //*[@role='navigation' or @role='banner' or @role='contentinfo' or @role='search' or @role='complementary']"
 )
 SHORT = 3000  # characters of body text below which there is nothing to choose between
@@ -35,6 +35,8 @@ def parse(data: bytes, encoding: str | None = None) -> etree._Element:
         root = lxml_html.document_fromstring(data, parser=parser)
     except etree.ParserError as error:
         raise Reject("empty page", str(error)) from error
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        raise Reject("nested too deeply")  # the parser leaves out what lies deeper; a page is read whole or not at all
     return root
 
 

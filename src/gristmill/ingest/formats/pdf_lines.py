@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 MARGIN = 0.14  # share of a page's height, at top and bottom, where heads and feet stand
 _NUMBER = re.compile(r"\d+|\b[ivxlc]+\b", re.IGNORECASE)
+_FIRST_NUMBER = re.compile(r"^\s*(\d{1,4})(?=\s|$)")
+_LAST_NUMBER = re.compile(r"(?:^|\s)(\d{1,4})\s*$")
 _LEADER = re.compile(r"(?:\.\s?){5,}\s*(?:\d+|[ivxlc]+)\s*$", re.IGNORECASE)
 _ENDS_IN_NUMBER = re.compile(r"\s(?:\d+|[ivxlc]+)\s*$")
 _PAGE_NUMBER = re.compile(r"^\W*(?:page|seite|p\.)?\s*#(?:\s*(?:/|of|von|de|-|–)\s*#)?\W*$", re.IGNORECASE)
@@ -71,18 +73,30 @@ def _heights(line: Line) -> set[int]:
     return {int(line.bottom // 4), int((line.bottom + 2) // 4) + 10_000}
 
 
+def _offsets(line: Line, page: PageLines) -> set[int]:
+    """What a number at the line's beginning or end is ahead of the page's place in the file."""
+    found = (_FIRST_NUMBER.search(line.text), _LAST_NUMBER.search(line.text))
+    return {int(hit[1]) - page.number for hit in found if hit}
+
+
 def drop_running(pages: list[PageLines]) -> list[PageLines]:
-    """Pages without running heads and feet: lines that stand at the same height of several pages and say the same,
-    numbers aside; and page numbers alone, whatever their height. Several: 3, or 2 of a document under 6 pages."""
+    """Pages without running heads and feet, which are, in the top and bottom margin: lines that stand at the same height
+    of several pages and say the same, numbers aside; lines that carry a number that counts up with the pages; page
+    numbers alone. Several: 3, or 2 of a document under 6 pages."""
     least = 2 if len(pages) < 6 else 3
-    seen = Counter((_shape(line.text), height) for page in pages for line in _edges(page) for height in _heights(line))
-
-    def running(line: Line) -> bool:
-        shape = _shape(line.text)
-        return bool(_PAGE_NUMBER.match(shape)) or max(seen[shape, height] for height in _heights(line)) >= least
-
-    kept = []
-    for page in pages:
-        gone = {id(line) for line in _edges(page) if running(line)}
-        kept.append(PageLines(page.number, page.width, page.height, [x for x in page.lines if id(x) not in gone]))
-    return kept
+    edges = [(page, line) for page in pages for line in _edges(page)]
+    same = Counter((_shape(line.text), height) for _, line in edges for height in _heights(line))
+    ahead = Counter(
+        (offset, height) for page, line in edges for offset in _offsets(line, page) for height in _heights(line)
+    )
+    gone = {
+        id(line)
+        for page, line in edges
+        if _PAGE_NUMBER.match(_shape(line.text))
+        or any(same[_shape(line.text), height] >= least for height in _heights(line))
+        or any(ahead[n, height] >= least for n in _offsets(line, page) for height in _heights(line))
+    }
+    return [
+        PageLines(page.number, page.width, page.height, [line for line in page.lines if id(line) not in gone])
+        for page in pages
+    ]

@@ -13,6 +13,8 @@ from gristmill.ingest.pieces import Kind, Piece, clean, inline, join_lines
 BULLETS = "•◦▪▫■□●○‣⁃∙·–—*➢➔✓"
 _ITEM = re.compile(rf"^(?:[{BULLETS}-]\s+|\(?\d{{1,2}}[.)]\s+|[a-z]\)\s+)")
 _ENDS = re.compile(r"[.!?:;。！？][\"'”’)\]]*$")
+_WORD_BEFORE = re.compile(r"^(?:chapter|appendix|part)\s+", re.IGNORECASE)
+_NUMBER_BEFORE = re.compile(r"^(?:(?i:chapter|appendix|part)\s+)?(?:\d+|[A-Z]|[IVXLC]+)(?:\.\d+)*\.?\s+")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
@@ -46,15 +48,11 @@ class Layout:
         self.words = Counter(w.lower() for page in pages for line in page.lines for w in _WORD.findall(line.text))
 
     def heading(self, line: Line, page: int) -> int:
-        """Level of a heading, 0 for other lines: as the outline says; what it does not name, by the size of its
-        type, below."""
-        key = _key(line.text)
-        for title in (
-            key,
-            _key(re.sub(r"^(?:chapter|appendix|part)?\s*[\dA-Z]+(?:\.\d+)*\.?\s+", "", line.text, flags=re.I)),
-        ):
-            if (page, title) in self.marks:
-                return self.marks[page, title]
+        """Level of a heading, 0 for other lines: as the outline says; what it does not name, by the size of its type,
+        below all that it names."""
+        for title in (line.text, _WORD_BEFORE.sub("", line.text), _NUMBER_BEFORE.sub("", line.text)):
+            if (page, _key(title)) in self.marks:
+                return self.marks[page, _key(title)]
         if len(line.text) > 200 or not _key(line.text):
             return 0
         return self.levels.get(round(line.size * 2) / 2, 0)
@@ -128,6 +126,9 @@ def _goes_on(group: Group, line: Line, level: int, right: float, *, first: bool)
         return False
     if first or line.bottom > before.bottom + before.size:  # a new page or column: only an open sentence goes on
         return not _ENDS.search(before.text) and (line.text.lstrip()[:1].islower() or before.right > 0.9 * right)
+    open_item = group.kind == "list" or before.text.rstrip().endswith(",")
+    if open_item and line.text.lstrip()[:1].islower() and not _ENDS.search(before.text):
+        return _near(before, line)
     return _near(before, line) and not _ended(before, line, right)
 
 
