@@ -20,6 +20,7 @@ from gristmill.llm.spec import OpenAISpec, remote_identity
 
 CONNECT_SECONDS = 15
 PASSING = frozenset({408, 409, 425, 429})
+MENDABLE = frozenset({401, 403, 404})  # key, rights, address, model name
 MESSAGE_OVERHEAD = 16  # tokens of template around one message; the widest common template takes 11
 _FINISH = {
     "stop": "stop",
@@ -51,7 +52,7 @@ class Wire:
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The reply's JSON object; Unanswered or ProviderError for everything else."""
         data = orjson.dumps(body)
-        headers = self._headers or self._read_key()
+        headers = self.headers()
         status, raw, wait = await self._exchange(path, data, headers)
         if status == 401 and self._named_key and (again := self._read_key()) != headers:
             status, raw, wait = await self._exchange(path, data, again)
@@ -93,6 +94,10 @@ class Wire:
         )
         return self._session
 
+    def headers(self) -> dict[str, str]:
+        """What every request carries: for callers that stream, which `post` does not."""
+        return self._headers or self._read_key()
+
     def _read_key(self) -> dict[str, str]:
         self._headers = {"Content-Type": "application/json"}
         if self._named_key is not None:
@@ -103,7 +108,8 @@ class Wire:
         message = f"{self.url} answered {status}: {_words(raw)}"
         if status in PASSING or status >= 500:
             return Unanswered(message, status=status, retry_after=wait)
-        return ProviderError(message, _HINTS.get(status, ""), status=status)
+        # What a person mends outside the request is asked again by the next run; a bad request stays bad.
+        return ProviderError(message, _HINTS.get(status, ""), status=status, transient=status in MENDABLE)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -172,7 +178,8 @@ def byte_bound(request: Request) -> int:
         return len(request.prompt)
     texts = [*(m["content"] for m in request.messages), *request.texts, request.prompt or ""]
     schema = len(orjson.dumps(request.schema)) if request.schema is not None else 0
-    return sum(len(t.encode()) + MESSAGE_OVERHEAD for t in texts) + schema
+    return sum(len(t.encode()) + MENDABLE = frozenset({401, 403, 404})  # key, rights, address, model name
+MESSAGE_OVERHEAD for t in texts) + schema
 
 
 def read_chat(body: dict[str, Any]) -> Reply:
