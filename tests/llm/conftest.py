@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.fixtures import FakeServer, fake_server
 
 from gristmill.core.ask import Model
 from gristmill.core.records import Message
 from gristmill.core.store import Store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec
-from tests.fakes.fixtures import FakeServer, fake_server
 
 
 @pytest.fixture(scope="session")

@@ -8,20 +8,21 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fakes.fixtures import FakeServer
+from tests.llm.conftest import user
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import BudgetError
 from gristmill.core.store import Spent
 from gristmill.llm.budget import Budget, Limits
 from gristmill.llm.client import Client
-from tests.fakes.fixtures import FakeServer
-from tests.llm.conftest import user
 
 
 async def until_stopped(model: Model, count: int) -> int:
     """How many of `count` questions were answered before the budget ended."""
     results = await asyncio.gather(
-        *(model.chat(user(f"Question {n} about the harbour"), max_tokens=20) for n in range(count)), return_exceptions=True
+        *(model.chat(user(f"Question {n} about the harbour"), max_tokens=20) for n in range(count)),
+        return_exceptions=True,
     )
     assert all(not isinstance(r, BaseException) or isinstance(r, BudgetError) for r in results)
     return sum(not isinstance(r, BaseException) for r in results)

@@ -7,11 +7,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.fixtures import FakeServer
+from tests.llm.conftest import user
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError, ProviderError, Reject
@@ -19,8 +22,6 @@ from gristmill.core.records import Message
 from gristmill.core.store import Store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec, StageSpec
-from tests.fakes.fixtures import FakeServer
-from tests.llm.conftest import user
 
 
 async def test_the_same_question_is_asked_once_in_a_life(
@@ -79,10 +80,13 @@ async def test_who_waits_hears_of_the_failure_too(
     "change",
     [
         {"max_tokens": 21}, {"temperature": 0.5}, {"stop": ["x"]}, {"sample": 1},
-        {"messages": user("How deep is it ?")}, {"messages": [Message(role="system", content="Be brief."), *user("How deep is it?")]},
+        {"messages": user("How deep is it ?")},
+        {"messages": [Message(role="system", content="Be brief."), *user("How deep is it?")]},
     ],
 )  # fmt: skip
-async def test_whatever_may_change_the_answer_changes_the_key(model: Callable[..., Model], change: dict[str, Any]) -> None:
+async def test_whatever_may_change_the_answer_changes_the_key(
+    model: Callable[..., Model], change: dict[str, Any]
+) -> None:
     asked = model()
     plain = {"messages": user("How deep is it?"), "max_tokens": 20}
     assert (await asked.chat(**plain)).key != (await asked.chat(**{**plain, **change})).key
@@ -106,14 +110,17 @@ async def test_the_key_of_the_provider_and_how_it_is_asked_change_nothing(
     monkeypatch.setenv("FAKE_KEY", "sk-very-secret")
     client = make_client()
     one = await model(client=client).chat(user("How deep?"), max_tokens=20)
-    two = await model(client=client, api_key="env:FAKE_KEY", concurrency=2, timeout=7).chat(user("How deep?"), max_tokens=20)
+    other = model(client=client, api_key="env:FAKE_KEY", concurrency=2, timeout=7)
+    two = await other.chat(user("How deep?"), max_tokens=20)
     assert one == two
     await model(client=client, api_key="env:FAKE_KEY").chat(user("How far?"), max_tokens=20)
     client.store.close()
     assert b"sk-very-secret" not in b"".join(p.read_bytes() for p in client.workspace.glob("store.db*"))
 
 
-async def test_an_answer_leads_back_to_its_question(make_client: Callable[..., Client], model: Callable[..., Model]) -> None:
+async def test_an_answer_leads_back_to_its_question(
+    make_client: Callable[..., Client], model: Callable[..., Model]
+) -> None:
     client = make_client()
     asked = model(client=client)
     answer = await asked.chat(user("How deep is it?"), max_tokens=20)
@@ -124,7 +131,9 @@ async def test_an_answer_leads_back_to_its_question(make_client: Callable[..., C
     assert (call["run"], call["stage"], call["role"]) == ("r", "qa", "writer")
 
 
-async def test_an_answer_is_durable_before_it_is_parsed(make_client: Callable[..., Client], model: Callable[..., Model]) -> None:
+async def test_an_answer_is_durable_before_it_is_parsed(
+    make_client: Callable[..., Client], model: Callable[..., Model]
+) -> None:
     client = make_client()
 
     def parse(text: str) -> str:
@@ -179,7 +188,8 @@ def test_killed_and_started_again_no_kept_answer_is_paid_for_twice(fake: FakeSer
     fake.reset(latency_ms=20)
     kills = 3
     for kill in range(kills + 1):
-        process = subprocess.Popen([sys.executable, "-c", ASKER, str(tmp_path), fake.url], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", ASKER, str(tmp_path), fake.url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         if kill < kills:
             for _ in range(60 * (kill + 1)):
@@ -196,10 +206,8 @@ def test_killed_and_started_again_no_kept_answer_is_paid_for_twice(fake: FakeSer
     assert json.dumps(stats["statuses"]) == json.dumps({"200": stats["calls"]})
 
 
-async def test_the_client_is_lean(fake: FakeServer, make_client: Callable[..., Client], model: Callable[..., Model]) -> None:
+async def test_the_client_is_lean(make_client: Callable[..., Client], model: Callable[..., Model]) -> None:
     """Store, key, slots and counters cost little beside the HTTP exchange itself: a bound far above noise."""
-    import time
-
     asked = model(client=make_client(), concurrency=64)
     await asyncio.gather(*(asked.chat(user(f"Warm {n}"), max_tokens=20) for n in range(100)))
     began = time.process_time()

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pytest
 from aiohttp import web
+from tests.fakes.fixtures import FakeServer
+from tests.llm.conftest import user
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import ProviderError
 from gristmill.llm.client import Client
-from tests.fakes.fixtures import FakeServer
-from tests.llm.conftest import user
 
 
 async def test_every_call_of_a_burst_is_answered_through_faults(
@@ -108,7 +108,7 @@ async def test_the_key_is_read_again_when_it_is_refused(
     fake.reset(api_key="third")
     with pytest.raises(ProviderError, match="Incorrect API key") as caught:
         await asked.chat(user("four"), max_tokens=5)
-    assert not caught.value.transient and "second" not in str(caught.value)
+    assert caught.value.transient and "second" not in str(caught.value)  # the next run asks again, with a better key
     assert fake.stats()["calls"] == 1  # the key had not changed: asking again could not help
 
 

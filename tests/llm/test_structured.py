@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from tests.fakes.fixtures import FakeServer
+from tests.llm.conftest import user
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError, Reject
 from gristmill.llm.client import Client
 from gristmill.llm.schema import parse_json, schema_of
-from tests.fakes.fixtures import FakeServer
-from tests.llm.conftest import user
 
 Short = Annotated[str, Field(max_length=80)]
 
@@ -63,7 +63,8 @@ PAIR = '{"question": "q", "answer": "a", "sentence": 2}'
 
 
 @pytest.mark.parametrize(
-    "text", [PAIR, f"\n {PAIR} ", f"```json\n{PAIR}\n```", f"```\n{PAIR}\n```", f"Here it is:\n```JSON\n{PAIR}\n```\nDone."]
+    "text",
+    [PAIR, f"\n {PAIR} ", f"```json\n{PAIR}\n```", f"```\n{PAIR}\n```", f"Here it is:\n```JSON\n{PAIR}\n```\nDone."],
 )
 def test_a_code_fence_is_taken_off(text: str) -> None:
     assert parse_json(Pair, text).sentence == 2
@@ -71,14 +72,14 @@ def test_a_code_fence_is_taken_off(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "no", "```json\n{\n```", '{"question": 1}', PAIR.replace("2", "9")])
 def test_what_does_not_fit_is_said_in_few_words(text: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         parse_json(Pair, text)
     assert "errors.pydantic.dev" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 @given(st.text())
 def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         parse_json(Pair, text)
 
 

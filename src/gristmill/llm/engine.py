@@ -57,7 +57,7 @@ class LocalEngine:
         except TimeoutError as error:
             await self.stop()
             message = f"the engine of {self.gguf} was not ready in {START_SECONDS} s"
-            raise ProviderError(message, self._hint()) from error
+            raise ProviderError(message, self._hint(), transient=True) from error
         except asyncio.CancelledError:
             await self.stop()
             raise
@@ -86,7 +86,8 @@ class LocalEngine:
         line = await process.stdout.readline()
         if not line:
             code = await process.wait()
-            raise ProviderError(f"the engine of {self.gguf} did not start (exit {code}): {self.tail()}", self._hint())
+            message = f"the engine of {self.gguf} did not start (exit {code}): {self.tail()}"
+            raise ProviderError(message, self._hint(), transient=True)
         return str(orjson.loads(line)["url"])
 
     def tail(self) -> str:

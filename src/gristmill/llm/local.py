@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gristmill.core.errors import ConfigError, ProviderError
 from gristmill.core.records import Message
@@ -21,6 +21,9 @@ from gristmill.llm.spec import LocalSpec, StageSpec, local_identity
 from gristmill.models.gguf_file import is_gguf
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights
+
+if TYPE_CHECKING:
+    from gristmill.models.gguf import Quantization
 
 SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.05}
 """llama.cpp's own defaults, said aloud: an update of the engine must not change what a stored answer stands for."""
@@ -42,6 +45,8 @@ class LocalProvider:
     ) -> None:
         if weights.form == "gguf" and not is_gguf(weights.path):
             raise ConfigError(f"{weights.path} is not a GGUF file", "Give the path of a GGUF model.")
+        if quantization not in (None, "q8_0", "f16"):
+            raise ConfigError(f"unknown quantization {quantization}", "Known: q8_0, f16.")
         self.renderer = Renderer.load(weights)
         self.identity = local_identity(weights.sha256, self.renderer.template_hash, quantization)
         self.concurrency = spec.concurrency
@@ -62,6 +67,7 @@ class LocalProvider:
                 f"the prompt takes {len(ids)} tokens, and the model's context holds {self.context}",
                 "Raise the model's `context`, or send smaller chunks.",
                 status=400,
+                transient=True,  # with a larger context the next run may ask it
             )
         wire = await self._wire()
         try:
@@ -129,7 +135,8 @@ class LocalProvider:
         from gristmill.models.gguf import prepare
 
         cache = self._workspace / "cache" / "gguf"
-        return await asyncio.to_thread(prepare, self._weights, quantization=self._quantization, cache=cache)
+        quantization = cast("Quantization | None", self._quantization)
+        return await asyncio.to_thread(prepare, self._weights, quantization=quantization, cache=cache)
 
     def _log(self) -> Path:
         return self._workspace / "logs" / f"engine-{self._weights.sha256[:12]}.log"

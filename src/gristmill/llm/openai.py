@@ -178,8 +178,7 @@ def byte_bound(request: Request) -> int:
         return len(request.prompt)
     texts = [*(m["content"] for m in request.messages), *request.texts, request.prompt or ""]
     schema = len(orjson.dumps(request.schema)) if request.schema is not None else 0
-    return sum(len(t.encode()) + MENDABLE = frozenset({401, 403, 404})  # key, rights, address, model name
-MESSAGE_OVERHEAD for t in texts) + schema
+    return sum(len(t.encode()) + MESSAGE_OVERHEAD for t in texts) + schema
 
 
 def read_chat(body: dict[str, Any]) -> Reply:
