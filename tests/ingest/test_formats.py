@@ -207,6 +207,19 @@ Violets
     ]
 
 
+def test_txt_headings_that_nothing_marks(read_one: Read) -> None:
+    prose = "The lens was ground in the old town and carried up the stairs by nine men and a mule in a single night."
+    document = read_one("a.txt", f"SKORRO LIGHT\nNotes\n\nThe lamp\n\n{prose}\n\nYours\n\nA. Holm\n".encode())
+    assert [(document.text[b.start : b.end], b.kind, b.level) for b in document.blocks] == [
+        ("SKORRO LIGHT", "heading", 1),
+        ("Notes", "paragraph", 0),
+        ("The lamp", "heading", 2),
+        (prose, "paragraph", 0),
+        ("Yours", "paragraph", 0),
+        ("A. Holm", "paragraph", 0),
+    ]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
 def test_encodings(read_one: Read, encoding: str) -> None:
     text = "Größe und Maß: der Café-Besitzer zahlt 5 € – “genau”. Naïve Übung."

@@ -80,7 +80,7 @@ def _offsets(line: Line, page: PageLines) -> set[int]:
 
 
 def drop_running(pages: list[PageLines]) -> list[PageLines]:
-    """Pages without running heads and feet, which are, in the top and bottom margin: lines that stand at the same height
+    """Pages without running heads and feet. In the top and bottom margin these are: lines that stand at the same height
     of several pages and say the same, numbers aside; lines that carry a number that counts up with the pages; page
     numbers alone. Several: 3, or 2 of a document under 6 pages."""
     least = 2 if len(pages) < 6 else 3
