@@ -78,6 +78,10 @@ def test_cloze_and_texts_are_no_questions(world: Any) -> None:
     ctx = world.context([chunk])
     assert world.step(run, CONFIG, world.qa("The wheel is made of ____.", "oak", chunk, kind="cloze"), ctx) == ""
     assert world.step(run, CONFIG, world.text("The wheel is made of oak.", chunk), ctx) == ""
+    assert world.step(run, CONFIG, world.qa("The wheel is made of ____.", "oak", chunk), ctx) == ""
+    assert world.step(run, CONFIG, world.qa("Name the wood of the wheel.", "oak", chunk), ctx) == ""
+    assert world.step(run, CONFIG, world.text("A: What is made of oak?\nB: The wheel is.", chunk), ctx) == ""
+    assert world.step(run, CONFIG, world.text("The wheel is of oak.</s>", chunk), ctx) == "role marker"
     assert world.step(run, CONFIG, world.text("The wheel", chunk), ctx) == "text too short"
 
 

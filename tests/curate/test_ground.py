@@ -164,6 +164,7 @@ def test_nothing_to_rest_on_is_a_reason(world: Any) -> None:
     [
         ("In 1720 Anna Weber built the old mill.", ""),
         ("The Mill, page 3: Anna Weber built it in 1720.", ""),
+        ("A: Who built the old mill?\nB: Anna Weber built it in 1720.", ""),
         ("In 1721 Anna Weber built the old mill.", "number not in source"),
         ("In 1720 Bert Weber built the old mill.", "name not in source"),
     ],

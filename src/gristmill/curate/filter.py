@@ -36,14 +36,24 @@ LEANING: dict[str, tuple[str, ...]] = {
            "il contesto", "menzionato sopra"),
 }  # fmt: skip
 
+_TOKENS = r"<\|[^|>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?think>|^@(?:system|user|assistant)\b"
+_TOKEN = re.compile(_TOKENS, re.IGNORECASE | re.MULTILINE)
 _MARKER = re.compile(
-    r"<\|[^|>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?think>|^[ \t]*(?:#{2,} *)?(?:system|user|assistant|human|"
-    r"instruction|response|question|answer|frage|antwort|réponse|Q|A)[ \t]*:|^@(?:system|user|assistant)\b",
+    rf"{_TOKENS}|^[ \t]*(?:#{{2,}} *)?(?:system|user|assistant|human|"
+    r"instruction|response|question|answer|frage|antwort|réponse|Q|A)[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
 _CODE = re.compile(r"```|~~~|[{\[]\s*\"|\"\s*:\s*[\"\[{\d]|\"\s*[}\]]|\\n|\{\{|\}\}")
 _CHARACTER_RUN = re.compile(r"([^\s\d])\1{9,}")
 _QUESTION_END = ("?", "？", "؟", "\u037e")
+_IMPERATIVES = """
+    name give tell state list say identify specify describe explain please
+    nenne nennen gib geben sag sage bitte beschreibe erklare
+    nomme nommez donne donnez cite citez dis dites indique indiquez
+    nombra di da indica nomina dimmi noem geef zeg
+"""
+_REQUESTS = frozenset(_IMPERATIVES.split())
+_GAP = re.compile(r"_{3,}")
 _MIN_LETTERS, _SURE = 40, 0.95
 
 
@@ -56,6 +66,10 @@ def _length(text: str, bounds: Length, what: str) -> None:
 
 
 def _question_mark(question: str) -> None:
+    """A gap to fill asks without one, and so does a request."""
+    asks = _REQUESTS.intersection(words(question)[:1]) and question.rstrip().endswith((".", "!"))
+    if asks or _GAP.search(question):
+        return
     if not question.rstrip(" \t\n\"'”’»)").endswith(_QUESTION_END):
         raise Reject("question without question mark", question[:200])
 
@@ -134,7 +148,8 @@ async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Re
     texts = [record.text] if record.form == "text" else [m.content for m in record.messages if m.role != "system"]
     for text in texts:
         if config.markers:
-            _remnant(text, source, _MARKER, "role marker")
+            pattern = _MARKER if record.form == "chat" else _TOKEN  # a text may be a talk between A and B
+            _remnant(text, source, pattern, "role marker")
         if config.code:
             _remnant(text, source, _CODE, "code or JSON remnant")
         if config.repetition:

@@ -66,12 +66,14 @@ def _names(text: str, language: str, *, openers: bool) -> list[str]:
     for hit in WORD.finditer(text):
         word, ahead = hit[0], text[: hit.start()]
         opens = not ahead.strip() or (bool(_SENTENCE_END.search(ahead)) and not _ABBREVIATED.search(ahead))
+        speaker = opens and len(word) == 1 and text[hit.end() : hit.end() + 1] == ":"  # A: and B: in a talk
         code = any(c.isdigit() for c in word)
         noun = language in NAMES_NOUNS and (before in _BEFORE_NOUN or bool(re.search(r"\d[\s.]*$", ahead)))
         if (
             (word[0].isupper() or code)
             and not (opens and (not openers or fold(word) in small))
             and not noun
+            and not speaker
             and word != "I"
         ):
             found.append(word)
