@@ -103,10 +103,12 @@ async def _lines(writer: Writer, config: QaConfig) -> list[Sample]:
     for chosen in choose(writer.source, most=config.per_chunk):
         answer, sentence = chosen.span.text, chosen.sentence
 
-        def check(text: str, answer: str = answer, sentence: Sentence = sentence) -> str:
-            return check_question(one_line(text), answer=answer, sentence=sentence, source=writer.source)
-
         for way in config.ways:
+
+            def check(text: str, way: str = way, answer: str = answer, sentence: Sentence = sentence) -> str:
+                asks = way != "request"
+                return check_question(one_line(text), answer=answer, sentence=sentence, source=writer.source, mark=asks)
+
             for wording in range(config.wordings):
                 written = await writer.line(
                     writer.ctx.prompt(f"line_{way}"),

@@ -12,7 +12,9 @@ from gristmill.generate.source import Sentence, Source
 from gristmill.generate.spans import names_in
 
 _LABEL = re.compile(
-    r"^(?:[-*\u2022\d.)\s]*)(?:\*\*)?(?:question|statement|answer|q|frage|pregunta)\s*\d*\s*:(?:\*\*)?\s*", re.I
+    r"^(?:[-*\u2022]\s+|\d{1,2}[.)]\s+)?"
+    r"(?:(?:\*\*)?(?:question|statement|answer|sentence|q|frage|pregunta)\s*\d*\s*:(?:\*\*)?\s*)?",
+    re.IGNORECASE,
 )
 _MENTIONS = re.compile(
     r"\b(?:in|from|by|to|on|per|under) (?:the|this|that) (?:given |provided |above )?"
@@ -54,13 +56,14 @@ def opens_with_pronoun(text: str) -> bool:
     return bool(words) and words[0] in PRONOUNS
 
 
-def check_question(question: str, *, answer: str, sentence: Sentence, source: Source) -> str:
-    """One question that does not hold its answer and can be understood alone. Where it names nothing of its world ("What
-    is the fine for a false weight?"), the topic is put before it; a bare pronoun is refused."""
-    if not 10 <= len(question) <= 300:
+def check_question(question: str, *, answer: str, sentence: Sentence, source: Source, mark: bool = False) -> str:
+    """One question that does not hold its answer and can be understood alone. Where it names nothing of its world
+    ("What is the fine for a false weight?"), the topic is put before it; a bare pronoun is refused. `mark`: it must end
+    with a question mark, as small models often write a statement instead."""
+    if not 10 <= len(question) <= 280:
         raise ValueError("write one question of one line")
-    if not question.endswith(("?", "\uff1f", "\u061f", ".", ":", "\u3002")):
-        raise ValueError("that is no whole question: end it with a question mark")
+    if mark and not question.endswith(("?", "\uff1f", "\u061f")):
+        raise ValueError("that is no question: end it with a question mark")
     if _MENTIONS.search(question):
         raise ValueError("do not speak of a text or a sentence: ask about the thing itself")
     words = set(_words(question))
