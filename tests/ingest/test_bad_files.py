@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.ingest.conftest import Context, docx, read_all, w_p, zipped
 
-from gristmill.core.errors import InputError, Reject
+from gristmill.core.errors import ConfigError, InputError, Reject
 from gristmill.core.records import Document, File
 from gristmill.ingest import files, pool
 from gristmill.ingest.stages import ReadConfig
@@ -199,6 +199,36 @@ async def test_children_know_no_secrets(tmp_path: Path, monkeypatch: pytest.Monk
         assert b"value-of-the-key" not in Path(f"/proc/{child.process.pid}/environ").read_bytes()
     finally:
         own.close()
+
+
+async def own_read(tmp_path: Path, name: str) -> dict[str, Any]:
+    """One file read by a pool that starts with the environment as it is now."""
+    listed = next(iter(files.run(ReadConfig(kind="x", paths=[name]), [], Context(tmp_path))))
+    assert isinstance(listed, File)
+    own = pool.Pool(1)
+    request = {"location": str(tmp_path / name), "path": name, "sha256": listed.sha256}
+    try:
+        return await own.read(request | {"memory": 1 << 30, "seconds": 30, "options": {}}, seconds=30)
+    finally:
+        own.close()
+
+
+async def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.docx").write_bytes(docx(w_p("x")))
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "mammoth.py").write_text("raise ModuleNotFoundError('gone', name='mammoth')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+    with pytest.raises(ConfigError, match="not installed") as caught:
+        await own_read(tmp_path, "a.docx")
+    assert "pip install" in caught.value.hint
+
+
+async def test_a_reader_that_cannot_start_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("words")
+    (tmp_path / "py3langid.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="does not start"):
+        await own_read(tmp_path, "a.txt")
 
 
 def test_a_file_changed_since_it_was_listed_is_refused(tmp_path: Path) -> None:

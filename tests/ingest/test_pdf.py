@@ -118,6 +118,26 @@ def test_words_cut_at_line_ends_are_whole_again(read_one: Read) -> None:
     assert "old harbour was" in text and "twelve north-west villages" in text
 
 
+def test_columns_are_read_one_after_the_other(read_one: Read) -> None:
+    from reportlab.lib.utils import simpleSplit
+    from reportlab.pdfgen.canvas import Canvas
+
+    data = io.BytesIO()
+    canvas = Canvas(data, pagesize=(500, 700))
+    canvas.setFont("Helvetica-Bold", 18)
+    canvas.drawString(40, 620, "All about the harbour of the old town of Varnholt")
+    canvas.setFont("Helvetica", 10)
+    wrapped = [simpleSplit(f"{name} {BODY}", "Helvetica", 10, 200) for name in ("First.", "Second.")]
+    for column in range(2):
+        for at, line in enumerate([*wrapped[0], "", *wrapped[1]]):
+            canvas.drawString(40 + 220 * column, 590 - 12 * at, line)
+    canvas.showPage()
+    canvas.save()
+    blocks = blocks_of(read_one("a.pdf", data.getvalue()))
+    assert blocks[0] == ("heading", "All about the harbour of the old town of Varnholt")
+    assert [text for _, text in blocks[1:]] == [f"First. {BODY}".strip(), f"Second. {BODY}".strip()] * 2
+
+
 def test_a_sentence_goes_on_over_the_page(read_one: Read) -> None:
     document = read_one("a.pdf", lines(["The ship left the harbour in the night and"], ["came back with the tide."]))
     assert document.text == "The ship left the harbour in the night and came back with the tide."

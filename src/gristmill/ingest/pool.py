@@ -25,10 +25,11 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import Reject
+from gristmill.core.errors import ConfigError, Reject
 
 FILES_PER_CHILD = 200
-START_SECONDS = 30.0  # a child imports its libraries before its first answer
+START_SECONDS = 60.0  # a child imports its libraries before its first answer
+GRACE = 1.0  # the processor-time limit of the child itself comes first
 MAX_ANSWER = 256 << 20  # bytes
 HEAD = struct.Struct(">Q")
 KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TESSDATA_PREFIX")
@@ -67,7 +68,8 @@ class Child:
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Its answer, within `seconds` since it was asked or since it last said that it is alive."""
         body = orjson.dumps(request)
-        grace = START_SECONDS if self.files == 0 else 1.0
+        if self.files == 0:
+            self._await_start()
         self.files += 1
         try:
             self.stdin.write(HEAD.pack(len(body)) + body)
@@ -75,10 +77,20 @@ class Child:
         except OSError as error:
             raise Gone("reader crashed") from error
         while True:
-            answer = self._frame(time.monotonic() + seconds + grace, seconds)
+            answer = self._frame(time.monotonic() + seconds + GRACE, seconds)
             if "alive" not in answer:
                 return answer
-            grace = 1.0
+
+    def _await_start(self) -> None:
+        """A child says that it is alive once its libraries are imported. One that never does is no file's fault."""
+        try:
+            self._frame(time.monotonic() + START_SECONDS, START_SECONDS)
+        except Gone as gone:
+            self.kill()
+            raise ConfigError(
+                f"the reader of documents does not start: {gone.why}",
+                "`python -m gristmill.ingest.worker` shows why.",
+            ) from gone
 
     def _frame(self, deadline: float, seconds: float) -> dict[str, Any]:
         size = HEAD.unpack(self._read(HEAD.size, deadline, seconds))[0]
@@ -139,7 +151,7 @@ class Pool:
         self._children: set[Child] = set()
 
     async def read(self, request: dict[str, Any], *, seconds: float) -> dict[str, Any]:
-        """The child's answer: a document's parts. Reject where there are none."""
+        """The child's answer: a document's parts. Reject if there are none, ConfigError if a library is missing."""
         job = Job(request, seconds)
         try:
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job)
@@ -148,6 +160,8 @@ class Pool:
             raise
         if "reject" in answer:
             raise Reject(answer["reject"], answer.get("detail", ""))
+        if "config" in answer:
+            raise ConfigError(*answer["config"])
         parts: dict[str, Any] = answer["parts"]
         return parts
 

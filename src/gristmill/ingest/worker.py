@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import Reject, StageFailure, boundary
+from gristmill.core.errors import ConfigError, Reject, StageFailure, boundary
 
 PR_SET_PDEATHSIG = 1
 WRITES = 64 << 20  # bytes a child may write to any one file: nothing is written, but tesseract may buffer
@@ -102,6 +102,8 @@ def answer(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
             return {"parts": parse(data, request["path"], Options(**request["options"]), alive)}
     except Reject as reject:
         return {"reject": reject.reason, "detail": reject.detail[:500]}
+    except ConfigError as error:  # a library is missing
+        return {"config": [error.message, error.hint]}
     except StageFailure as failure:
         if isinstance(failure.__cause__, MemoryError):
             return {"reject": "reader ran out of memory", "detail": "", "worn": True}
@@ -117,6 +119,7 @@ def main() -> None:
     from gristmill.ingest.language import language_of
 
     language_of("Warm up what every file needs.")
+    channel.send({"alive": True})
     while (request := channel.receive()) is not None:
         channel.send(answer(request, channel))
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-MARGIN = 0.14  # share of a page's height, at top and bottom, where heads and feet stand
+MARGIN = 0.11  # share of a page's height, at top and bottom, where heads and feet stand
 _NUMBER = re.compile(r"\d+|\b[ivxlc]+\b", re.IGNORECASE)
 _FIRST_NUMBER = re.compile(r"^\s*(\d{1,4})(?=\s|$)")
 _LAST_NUMBER = re.compile(r"(?:^|\s)(\d{1,4})\s*$")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from gristmill.ingest.formats.pdf_lines import Bookmark, Line, PageLines, drop_contents, drop_running
 from gristmill.ingest.pieces import Kind, Piece, clean, inline, join_lines
 
+COLUMN = 0.15  # share of a page's width within which lines that begin belong to one column
 BULLETS = "•◦▪▫■□●○‣⁃∙·–—*➢➔✓"
 _ITEM = re.compile(rf"^(?:[{BULLETS}-]\s+|\(?\d{{1,2}}[.)]\s+|[a-z]\)\s+)")
 _ENDS = re.compile(r"[.!?:;。！？][\"'”’)\]]*$")
@@ -26,10 +27,12 @@ class Group:
     lines: list[Line] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
     level: int = 0
+    right: float = 0.0  # where the column of the last line ends
 
-    def add(self, line: Line, page: int) -> None:
+    def add(self, line: Line, page: PageLines) -> None:
         self.lines.append(line)
-        self.pages.append(page)
+        self.pages.append(page.number)
+        self.right = right_margin(line, page)
 
 
 class Layout:
@@ -77,34 +80,36 @@ def paragraphs(pages: list[PageLines], bookmarks: list[Bookmark], scanned: dict[
     out: list[tuple[int, Piece]] = [(number, piece) for number, pieces in scanned.items() for piece in pieces]
     groups: list[Group] = []
     for page in pages:
-        right = _right_margin(page)
         for index, line in enumerate(page.lines):
-            _place(groups, line, page, layout, right, first=index == 0)
+            _place(groups, line, page, layout, first=index == 0)
     out += [(group.pages[0], piece) for group in groups for piece in [_piece(group, layout)] if piece.text]
     return [piece for _, piece in sorted(out, key=lambda item: item[0])]
 
 
-def _right_margin(page: PageLines) -> float:
-    rights = sorted(line.right for line in page.lines)
-    return rights[int(0.95 * (len(rights) - 1))] if rights else page.width
+def right_margin(line: Line, page: PageLines) -> float:
+    """Where the lines of its column end, the longest few left out: those that begin about where it does, or all of the
+    page's where they are few."""
+    column = [other.right for other in page.lines if abs(other.left - line.left) < COLUMN * page.width]
+    rights = sorted(column if len(column) > 3 else [other.right for other in page.lines])
+    return rights[int(0.95 * (len(rights) - 1))]
 
 
-def _place(groups: list[Group], line: Line, page: PageLines, layout: Layout, right: float, *, first: bool) -> None:
+def _place(groups: list[Group], line: Line, page: PageLines, layout: Layout, *, first: bool) -> None:
     """Add the line to the last group, or begin a new one."""
     level = layout.heading(line, page.number)
     last = groups[-1] if groups else None
-    if last is not None and _goes_on(last, line, level, right, first=first):
-        last.add(line, page.number)
+    if last is not None and _goes_on(last, line, level, first=first):
+        last.add(line, page)
         return
     kind: Kind = (
         "heading" if level else "code" if line.fixed else "list" if _ITEM.match(line.text.lstrip()) else "paragraph"
     )
     group = Group(kind, level=level)
-    group.add(line, page.number)
+    group.add(line, page)
     groups.append(group)
 
 
-def _goes_on(group: Group, line: Line, level: int, right: float, *, first: bool) -> bool:
+def _goes_on(group: Group, line: Line, level: int, *, first: bool) -> bool:
     """Whether a line belongs to the block before it. `first`: it begins a page."""
     before = group.lines[-1]
     if before.hyphen:
@@ -125,11 +130,11 @@ def _goes_on(group: Group, line: Line, level: int, right: float, *, first: bool)
     if abs(before.size - line.size) > 0.12 * before.size:
         return False
     if first or line.bottom > before.bottom + before.size:  # a new page or column: only an open sentence goes on
-        return not _ENDS.search(before.text) and (line.text.lstrip()[:1].islower() or before.right > 0.9 * right)
+        return not _ENDS.search(before.text) and (line.text.lstrip()[:1].islower() or before.right > 0.9 * group.right)
     open_item = group.kind == "list" or before.text.rstrip().endswith(",")
     if open_item and line.text.lstrip()[:1].islower() and not _ENDS.search(before.text):
         return _near(before, line)
-    return _near(before, line) and not _ended(before, line, right)
+    return _near(before, line) and not _ended(before, line, group.right)
 
 
 def _near(before: Line, line: Line, pitch: float = 1.75) -> bool:
