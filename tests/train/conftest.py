@@ -1,5 +1,5 @@
-"""A tiny random Llama with a real tokenizer and a ChatML template, samples about an invented world, and a pass context that
-keeps what it was told. `one_run.py` uses the same parts in a process of its own."""
+"""A tiny random Llama with a real tokenizer and a ChatML template, samples about an invented world, and a pass
+context that keeps what it was told. `one_run.py` uses the same parts in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gristmill.core.records import Message, Sample
 from gristmill.models.weights import locate
 from gristmill.train.stages import SftConfig
@@ -29,7 +30,9 @@ def make_samples(count: int = 24, *, texts: int = 6, seed: int = 3) -> list[Samp
     out = []
     for _ in range(count):
         place, thing, year = rng.choice(PLACES), rng.choice(THINGS), rng.randint(1200, 1900)
-        question = Message(role="user", content=f"When was {thing} of {place} built?" + " Please say." * rng.randint(0, 4))
+        question = Message(
+            role="user", content=f"When was {thing} of {place} built?" + " Please say." * rng.randint(0, 4)
+        )
         answer = Message(role="assistant", content=f"In {year}, by the people of {place}.", train=True)
         out.append(Sample(form="chat", kind="qa", messages=(question, answer)))
     for _ in range(texts):
@@ -48,9 +51,14 @@ def make_model_folder(folder: Path) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    corpus = [m.content for s in make_samples(80, texts=0) for m in s.messages] + [s.text for s in make_samples(0, texts=40)]
+    corpus = [m.content for s in make_samples(80, texts=0) for m in s.messages] + [
+        s.text for s in make_samples(0, texts=40)
+    ]
     tokenizer.train_from_iterator([*corpus, "user assistant system\n"], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"chat_template": TEMPLATE, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}

@@ -1,5 +1,5 @@
-"""One training in a process of its own: `one_run.py FOLDER MODEL CONFIG [STEP]`. Kills itself, without warning, once STEP
-is reported; the kill test runs it again to the end."""
+"""One training in a process of its own: `one_run.py FOLDER MODEL CONFIG [STEP]`. Kills itself, without warning,
+once STEP is reported; the kill test runs it again to the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import PassOf, config_of, make_samples
+
 from gristmill.train.sft import run
 
 if __name__ == "__main__":
@@ -18,7 +19,7 @@ if __name__ == "__main__":
     die_at = int(sys.argv[4]) if len(sys.argv) > 4 else None
 
     def die(values: dict[str, Any]) -> None:
-        if values.get("step") == die_at:
+        if die_at is not None and values.get("step") == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     context = PassOf(folder, model, folder / "cache", on_metric=die)

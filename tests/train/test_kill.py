@@ -1,4 +1,5 @@
-"""Killed with SIGKILL between two checkpoints, then run again: the same bytes as a training that was never disturbed."""
+"""Killed with SIGKILL between two checkpoints, then run again: the same bytes as a training that was never
+disturbed."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def _process(folder: Path, model: Path, settings: dict[str, Any], *die_at: str) 
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(ONE_RUN), str(folder), str(model), json.dumps(settings), *die_at]
     environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"]), "OMP_WAIT_POLICY": "passive"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,9 @@ def _process(folder: Path, model: Path, settings: dict[str, Any], *die_at: str) 
     ],
     ids=["lora", "full-2-threads"],
 )
-def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, model_folder: Path, settings: dict[str, Any]) -> None:
+def test_a_killed_training_ends_with_the_same_bytes(
+    tmp_path: Path, model_folder: Path, settings: dict[str, Any]
+) -> None:
     whole = _process(tmp_path / "whole", model_folder, settings)
     assert whole.returncode == 0, whole.stderr
     for step in ("5", "8"):

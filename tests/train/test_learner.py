@@ -1,4 +1,5 @@
-"""Packed training is unpacked training; nothing outside the mask has a gradient; how a step is split changes nothing."""
+"""Packed training is unpacked training; nothing outside the mask has a gradient; how a step is split changes
+nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaForCausalLM
+
 from gristmill.core.errors import ConfigError
 from gristmill.train.learner import Learner
 from gristmill.train.packing import Tokens, collate
-from transformers import LlamaForCausalLM
 
 
 @pytest.fixture

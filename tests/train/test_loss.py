@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from gristmill.train import loss as fused
-from gristmill.train.loss import linear_cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+
+from gristmill.train import loss as fused
+from gristmill.train.loss import linear_cross_entropy
 
 
 def _both(n: int, vocabulary: int, seed: int, scale: float) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

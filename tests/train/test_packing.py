@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gristmill.train.packing import Order, Tokens, collate, pack
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gristmill.train.packing import Order, Tokens, collate, pack
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)
 

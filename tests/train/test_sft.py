@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gristmill.core.errors import Cancelled, ConfigError, InputError
 from gristmill.core.records import Checkpoint, Message, Sample
 from gristmill.core.stage import Dropped

@@ -1,7 +1,8 @@
 """Attention inside each packed sequence and nowhere else, registered with transformers under its own name.
 
-On a CPU one causal SDPA call a sequence beats a dense block mask 2.6 times, and costs nothing for what it leaves out. The
-boundaries reach it as the keyword `lengths`, which transformers passes from the backbone's forward down to its attention.
+On a CPU one causal SDPA call a sequence beats a dense block mask 2.6 times, and costs nothing for what it leaves
+out. The boundaries reach it as the keyword `lengths`, which transformers passes from the backbone's forward down to
+its attention.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """`query` [1, heads, tokens, width]; keys and values may have fewer heads. Gives [1, tokens, heads, width].
 
-    Runs in fp32 whatever the inputs are: exact softmax, and for short sequences the CPU kernel is three times as fast as in
-    bf16.
+    Runs in fp32 whatever the inputs are: exact softmax, and for short sequences the CPU kernel is three times as
+    fast as in bf16.
     """
     kind = query.dtype
     parts = zip(*(x.float().split(lengths, dim=2) for x in (query, key, value)), strict=True)
@@ -56,7 +57,7 @@ def use_packed_attention(model: Any, *, context: int) -> None:
     bent = [name for name in ("attn_logit_softcapping", "attention_chunk_size") if getattr(config, name, None)]
     if bent or (window and window < context):
         raise ConfigError(
-            f"{type(model).__name__} does not attend as a plain causal model does ({', '.join(bent) or 'sliding window'})",
+            f"{type(model).__name__} bends its attention ({', '.join(bent) or 'sliding window'}): not supported",
             f"Choose another model{f', or a context of at most {window}' if window else ''}.",
         )
     AttentionInterface.register(NAME, packed_attention)

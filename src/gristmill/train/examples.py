@@ -39,8 +39,8 @@ class Examples:
 
 
 def encode(samples: Iterable[Sample], renderer: Renderer, *, context: int) -> Examples:
-    """Render each sample. A chat longer than the context is dropped (half a conversation teaches the wrong thing); a text
-    is cut into consecutive pieces; what no token is supervised of is dropped."""
+    """Render each sample. A chat longer than the context is dropped (half a conversation teaches the wrong thing);
+    a text is cut into consecutive pieces; what no token is supervised of is dropped."""
     out = Examples()
     for sample in samples:
         rendered = render(sample, renderer)

@@ -1,8 +1,8 @@
 """Checkpoints of a training that goes on: what they hold, which one is taken up again, which ones are let go.
 
-A checkpoint holds the trained tensors, the optimiser, and in its manifest the progress, the packing plan's hash and the
-identity of the training: samples, config, base weights, template. There is no generator or scheduler state to keep: dropout,
-order and learning rate are functions of (seed, step).
+A checkpoint holds the trained tensors, the optimiser, and in its manifest the progress, the packing plan's hash and
+the identity of the training: samples, config, base weights, template. There is no generator or scheduler state to
+keep: dropout, order and learning rate are functions of (seed, step).
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class CheckpointKeeper:
 
     def restore_best(self, learner: Learner, progress: Progress) -> None:
         """Put the best weights back, once their checkpoint has been verified."""
-        assert progress.best_step is not None, "patience implies an evaluation"
-        folder = self._folder(progress.best_step)
+        folder = self._folder(progress.best_step or 0)
         checkpoint.verify(folder)
         learner.load(load_tensors(folder / WEIGHTS))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ class Stepped:
 
 
 class Learner:
-    """Trains what `model` has marked as trainable: fp32 adapters over frozen weights, or fp32 weights under autocast."""
+    """Trains what `model` has marked as trainable: fp32 adapters over frozen weights, or fp32 weights under
+    autocast."""
 
     def __init__(self, model: Any, config: SftConfig) -> None:
         self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -37,11 +39,13 @@ class Learner:
         self.config = config
         self.dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
         self.trained: dict[str, torch.nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(_groups(self.trained, config), lr=config.rate, betas=config.betas, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.trained, config), lr=config.rate, betas=config.betas, fused=True
+        )
 
     def step(self, parts: Sequence[Packed], *, rate: float, seed: int) -> Stepped:
-        """One optimiser step over `parts`, each a forward pass of its own. Dropout is drawn from `seed`: like the order of
-        the data it is a function of the step, so a resumed run needs no generator state."""
+        """One optimiser step over `parts`, each a forward pass of its own. Dropout is drawn from `seed`: like the
+        order of the data it is a function of the step, so a resumed run needs no generator state."""
         torch.manual_seed(seed)
         self.model.train()
         total = sum(len(part.targets) for part in parts)
@@ -51,12 +55,14 @@ class Learner:
                 piece = self._loss(part, total)
                 piece.backward()  # type: ignore[no-untyped-call]
                 loss += float(piece.detach())
-        norm = torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self.config.clip, error_if_nonfinite=True)
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self.config.clip))
+        if not isfinite(norm):
+            raise ConfigError("the gradient is no longer finite", "Lower learning_rate, or train in dtype fp32.")
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return Stepped(loss, float(norm))
+        return Stepped(loss, norm)
 
     @torch.no_grad()
     def evaluate(self, parts: Iterable[Packed]) -> float:
@@ -89,7 +95,9 @@ class Learner:
     def load(self, weights: Tensors) -> None:
         """Take over tensors that a checkpoint kept. Names must agree exactly."""
         if weights.keys() != self.trained.keys():
-            raise CheckpointError("the checkpoint holds other tensors than the model trains", "Train from the beginning.")
+            raise CheckpointError(
+                "the checkpoint holds other tensors than the model trains", "Train from the beginning."
+            )
         for name, p in self.trained.items():
             p.copy_(weights[name])
 
@@ -104,7 +112,11 @@ def _groups(trained: dict[str, torch.nn.Parameter], config: SftConfig) -> list[d
 
 def _refuse_bent_logits(causal: Any) -> None:
     """The fused loss multiplies hidden states with the head and nothing else."""
-    bent = [name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(causal.config, name, None)]
+    bent = [
+        name
+        for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
+        if getattr(causal.config, name, None)
+    ]
     if getattr(causal.get_output_embeddings(), "bias", None) is not None:
         bent.append("a bias on the head")
     if bent:

@@ -22,7 +22,8 @@ RECENT = 10
 
 @dataclass
 class Progress:
-    """Where a training is, in numbers that depend on data, config and seed alone. All that a resume needs besides tensors."""
+    """Where a training is, in numbers that depend on data, config and seed alone. All that a resume needs besides
+    tensors."""
 
     step: int = 0
     tokens: int = 0
@@ -108,8 +109,8 @@ class Course:
 
 
 def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, ctx: PassContext) -> None:
-    """Train from where `progress` is to the end of the course, or until patience runs out; then hold the best weights when
-    there is a patience, the last ones otherwise. Asked to stop, it saves and raises Cancelled."""
+    """Train from where `progress` is to the end of the course, or until patience runs out; then hold the best
+    weights when there is a patience, the last ones otherwise. Asked to stop, it saves and raises Cancelled."""
     config, steps = course.config, course.steps
     while progress.step < steps and not (config.patience and progress.worse >= config.patience):
         begun = time.perf_counter()

@@ -1,7 +1,8 @@
-"""Cross-entropy of the next token straight from hidden states, in chunks: logits never exist for more than one chunk.
+"""Cross-entropy of the next token straight from hidden states, in chunks: logits never exist for more than one
+chunk.
 
-The gradient is computed in the forward pass, while a chunk's logits are at hand; the backward pass only scales it. Products
-run in the hidden states' type, everything summed over (softmax, loss, the weight's gradient) in fp32.
+The gradient is computed in the forward pass, while a chunk's logits are at hand; the backward pass only scales it.
+Products run in the hidden states' type, everything summed over (softmax, loss, the weight's gradient) in fp32.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, total: int
 ) -> torch.Tensor:
-    """Sum over positions of -log p(target), divided by `total`: the supervised tokens of the whole optimiser step, so that
-    how a step is split into forward passes changes nothing.
+    """Sum over positions of -log p(target), divided by `total`: the supervised tokens of the whole optimiser step,
+    so that how a step is split into forward passes changes nothing.
 
     `hidden` [positions, width] at supervised positions only; `weight` [vocabulary, width]; `targets` [positions].
     """

@@ -1,8 +1,8 @@
 """Packs sequences into rows of `context` tokens without padding, and turns rows into what the model reads.
 
-Best-fit decreasing: the longest sequence first, each into the fullest row that still holds it. The plan is a function of the
-lengths, the seed and the epoch alone, so that a place in it is two numbers. Sequences never see each other: their boundaries
-travel with the row (`attention`), and positions restart in each.
+Best-fit decreasing: the longest sequence first, each into the fullest row that still holds it. The plan is a
+function of the lengths, the seed and the epoch alone, so that a place in it is two numbers. Sequences never see
+each other: their boundaries travel with the row (`attention`), and positions restart in each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ FORWARD = 1024
 
 @dataclass(frozen=True)
 class Tokens:
-    """A sequence of token ids, and for each whether it is supervised. The first has nothing before it to be predicted from."""
+    """A sequence of token ids, and for each whether it is supervised. The first has nothing before it to be
+    predicted from."""
 
     ids: NDArray[np.int64]
     mask: NDArray[np.bool_]
@@ -41,8 +42,8 @@ class Tokens:
         return int(self.mask[1:].sum())
 
     def pieces(self, context: int) -> list[Tokens]:
-        """Consecutive pieces of at most `context` tokens. Each begins with the last token of the one before, unsupervised
-        there, so that no supervised token is lost or asked twice."""
+        """Consecutive pieces of at most `context` tokens. Each begins with the last token of the one before,
+        unsupervised there, so that no supervised token is lost or asked twice."""
         if len(self) <= context:
             return [self]
         out = [Tokens(self.ids[:context], self.mask[:context])]
@@ -68,7 +69,7 @@ class Packed:
 def pack(lengths: Sequence[int], *, context: int, seed: int, epoch: int) -> list[Row]:
     """One epoch's rows, in the order they are trained on. The number of rows depends on the lengths alone: the seed and
     the epoch decide which of several equally long sequences goes where, and the order of the rows."""
-    rng = random.Random(f"{seed}/{epoch}/rows")  # noqa: S311  (order, not secrets)
+    rng = random.Random(f"{seed}/{epoch}/rows")
     order = list(range(len(lengths)))
     rng.shuffle(order)
     order.sort(key=lambda index: -lengths[index])
@@ -100,8 +101,8 @@ def collate(sequences: Sequence[Tokens]) -> Packed:
 
 @dataclass(frozen=True)
 class Order:
-    """Which sequences each optimiser step reads: a function of (seed, step). Epochs follow one another without a break, so
-    that every step but the last is a full one."""
+    """Which sequences each optimiser step reads: a function of (seed, step). Epochs follow one another without a
+    break, so that every step but the last is a full one."""
 
     lengths: tuple[int, ...]
     context: int

@@ -8,7 +8,8 @@ from gristmill.train.stages import SftConfig
 
 
 def rate_at(config: SftConfig, step: int, steps: int) -> float:
-    """The rate of a step (from 0) of `steps`: up in a line over the warm-up, then down to `final_rate` at the last step."""
+    """The rate of a step (from 0) of `steps`: up in a line over the warm-up, then down to `final_rate` at the last
+    step."""
     if step < config.warmup_steps:
         return config.rate * (step + 1) / config.warmup_steps
     if config.schedule == "constant":

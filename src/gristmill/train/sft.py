@@ -40,7 +40,8 @@ class Data:
 
 
 def run(config: SftConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
-    """Train on samples whose split is missing or `train`; `validation` gives the evaluation loss, `test` is never seen."""
+    """Train on samples whose split is missing or `train`; `validation` gives the evaluation loss, `test` is never
+    seen."""
     weights: Weights = ctx.weights(config.model)
     renderer = Renderer.load(weights)
     data = _read(config, samples(records), renderer)
@@ -139,7 +140,7 @@ def _train(
 
 
 def _write_adapter(model: Any, folder: Path, identity: dict[str, Any]) -> None:
-    """The adapters alone, in peft's format."""
+    """The adapters alone, as peft loads them. Its config holds sets, whose order differs from process to process."""
     from peft import get_peft_model_state_dict
 
     from gristmill.models.state import save_tensors
@@ -147,12 +148,19 @@ def _write_adapter(model: Any, folder: Path, identity: dict[str, Any]) -> None:
     with checkpoint.staged(folder, metadata={"identity": identity}) as temp:
         save_tensors(temp / "adapter_model.safetensors", get_peft_model_state_dict(model))
         model.peft_config["default"].save_pretrained(temp)
+        path = temp / "adapter_config.json"
+        settings = orjson.loads(path.read_bytes()) | {"base_model_name_or_path": identity["base"]}
+        settings["target_modules"] = sorted(settings["target_modules"])
+        path.write_bytes(orjson.dumps(settings, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
 
 @contextmanager
 def pinned_threads(threads: int | None) -> Iterator[int]:
-    """A fixed number of torch threads and deterministic kernels, given back afterwards: sums are split by thread, so the
-    number of threads is part of what the weights become."""
+    """A fixed number of torch threads and deterministic kernels, given back afterwards: sums are split by thread,
+    so the number of threads is part of what the weights become."""
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # read when torch is first imported: spinning on busy cores is slow
     import torch
 
     wanted = threads or len(os.sched_getaffinity(0))

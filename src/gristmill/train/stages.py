@@ -20,7 +20,7 @@ class Lora(LoraConfig):
     """Low-rank adapters beside frozen weights, of the size that taught a 135M model 100 facts in 50k tokens."""
 
     r: int = Field(32, ge=1, le=1024, description="Rank of each adapter")
-    alpha: float = Field(64, gt=0, description="What the adapter adds is scaled by alpha / r")
+    alpha: int = Field(64, gt=0, description="What the adapter adds is scaled by alpha / r")
 
 
 class SftConfig(StageConfig):
@@ -33,14 +33,22 @@ class SftConfig(StageConfig):
     context: int = Field(512, ge=8, description="Tokens of one packed row, and the longest sample")
     batch: int = Field(1024, ge=1, description="Tokens of one optimiser step, in whole rows: at least one")
 
-    epochs: float | None = Field(None, gt=0, description=f"Budget: times over the samples ({DEFAULT_EPOCHS:g} if none is given)")
+    epochs: float | None = Field(
+        None, gt=0, description=f"Budget: times over the samples ({DEFAULT_EPOCHS:g} if none is given)"
+    )
     steps: int | None = Field(None, ge=1, description="Budget: optimiser steps")
-    tokens: int | None = Field(None, ge=1, description="Budget: tokens trained on; the step that reaches it is the last")
+    tokens: int | None = Field(
+        None, ge=1, description="Budget: tokens trained on; the step that reaches it is the last"
+    )
 
     learning_rate: float | None = Field(
-        None, gt=0, description=f"Peak learning rate; {LORA_RATE:g} with adapters and {FULL_RATE:g} without, if not given"
+        None,
+        gt=0,
+        description=f"Peak learning rate; {LORA_RATE:g} with adapters and {FULL_RATE:g} without, if not given",
     )
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after the warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the rate falls after the warm-up"
+    )
     warmup_steps: int = Field(10, ge=0, description="Steps over which the rate rises to its peak")
     final_rate: float = Field(0.1, ge=0, le=1, description="Share of the peak rate left at the last step")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay, on matrices alone")
