@@ -64,22 +64,22 @@ async def test_wordings_follow_the_language(language: str) -> None:
 
 
 QUESTIONS = [
-    ("The town library holds 912 maps.", "912", "The town library holds how many maps?"),
+    ("The town library holds 912 maps.", "912", "How many maps does the town library hold?"),
+    ("A trawler pays 26 crowns a night.", "26 crowns", "How many crowns does a trawler pay a night?"),
+    ("Nell Breel kept the light for 29 years.", "29 years", "Nell Breel kept the light for how many years?"),
     ("In 1822 the tower was moved to Kessel.", "1822", "In what year was the tower moved to Kessel?"),
     ("The tower is about 41 metres tall and painted white.", "41 metres", "How tall is the tower?"),
-    (
-        "The first stone was laid on 3 May 1871, and the roof followed.",
-        "3 May 1871",
-        "On what date was the first stone laid?",
-    ),
+    ("The first stone was laid on 3 May 1871.", "3 May 1871", "On what date was the first stone laid?"),
+    ("Fishing is banned on Sundays.", "Sundays", "On what day is fishing banned?"),
     ("The roof is made of blue slate.", "blue slate", "What is the roof made of?"),
     ("Three stone bridges cross the Ulm.", "Three", "How many stone bridges cross the Ulm?"),
-    ("Edda Moor lit the lamp in 1871.", "Edda Moor", "Who or what lit the lamp in 1871?"),
-    (
-        "The first stones were laid by Tam Hale in 1820.",
-        "Tam Hale",
-        "Who or what were the first stones laid by in 1820?",
-    ),
+    ("Edda Moor designed the lamp in 1871.", "Edda Moor", "Who designed the lamp in 1871?"),
+    ("The Grey Ferry has two decks.", "Grey Ferry", "Who or what has two decks?"),
+    ("The first stones were laid by Tam Hale in 1820.", "Tam Hale", "Who were the first stones laid by in 1820?"),
+    ("The keeper of the tower is Tam Hale.", "Tam Hale", "Who is the keeper of the tower?"),
+    ("The pilot boat of Kessel is the Quick Ann.", "Quick Ann", "What is the pilot boat of Kessel?"),
+    ("The lens was ground in Antwerp.", "Antwerp", "Where was the lens ground?"),
+    ("The inn stands on Vetch Lane.", "Vetch Lane", "Where does the inn stand?"),
 ]
 UNCERTAIN = [
     "The tower was damaged by storms and rebuilt in 1830.",

@@ -121,3 +121,26 @@ LANGUAGES = {
     "zh": "Chinese",
 }
 """Names as prompts say them. A code that is not here is passed to the model as it is."""
+
+# for the questions that code makes from English sentences
+S_VERBS = _words(
+    """holds costs weighs takes pays runs keeps makes employs owns serves seats contains measures gets needs uses lasts
+    sounds learns works earns burns melts sells stands lies hangs lives ends starts begins sits sleeps meets grows
+    opens"""
+)
+OTHER_VERBS = {
+    "has": "have",
+    "carries": "carry",
+    "teaches": "teach",
+    "catches": "catch",
+    "goes": "go",
+    "reaches": "reach",
+}
+PLACED_VERBS = _words("stands lies hangs lives ends starts begins sits sleeps meets works grows opens")
+PEOPLE = _words(
+    """master keeper founder captain curator baker driver owner leader mayor king queen author engineer designer
+    architect director president chair head treasurer coxswain stationmaster holder winner inventor teacher conductor
+    builder warden doctor secretary manager minister brother sister father mother son daughter wife husband cook smith
+    pilot composer painter poet abbot bishop judge clerk librarian gardener miller innkeeper guard chief deputy
+    assistant apprentice commander governor chancellor editor publisher chairman chairwoman"""
+)

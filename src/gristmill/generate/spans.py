@@ -38,7 +38,11 @@ _TERMS: dict[str, tuple[re.Pattern[str], ...]] = {
             r"((?:the |an? )?[a-z-]+(?: [a-z-]+){0,3}?)"
             r"(?=[.,;:]|\s(?:and|or|which|that|who|by|in|on|for|from|at|with|to|because|since|when|after|until|but)\b)"
         ),
-        re.compile(r"\b(?:is|was|are|were|became)\s((?:an?|the) [a-z-]+(?: [a-z-]+){0,2})\.?$"),
+        re.compile(
+            r"\b(?:is|was|are|were|became)\s((?:an?|the) [a-z-]+(?: "
+            r"(?!(?:who|which|that|of|in|before|then|once|now)\b)[a-z-]+){0,2})"
+            r"(?=[.,;]|$)"
+        ),
     )
 }
 _WORD = re.compile(r"[^\W_]+(?:[\u2019'.&-][^\W_]+)*\.?")
@@ -157,8 +161,8 @@ def _names(sentence: str, language: str, known: frozenset[str]) -> Iterator[Answ
 
 
 def _owned(sentence: str, owner: tuple[int, int], start: int) -> bool:
-    """ "the Gull's Table" is one name; in "Varn's Mayor" there are two."""
-    return sentence[owner[1] : start] in ("'s ", "\u2019s ") and sentence[: owner[0]].lower().endswith("the ")
+    """ "Pottle's Bakery" is one name."""
+    return sentence[owner[1] : start] in ("'s ", "\u2019s ")
 
 
 def _capitalised(sentence: str, known: frozenset[str]) -> Iterator[tuple[int, int]]:
