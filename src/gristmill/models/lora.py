@@ -28,6 +28,8 @@ class LoraConfig(BaseModel):
 
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """The model with fresh adapters, the only trainable parameters, all float32. Draws from torch's generator."""
+    import warnings
+
     import torch
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
@@ -43,4 +45,6 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=config.targets,
         task_type="CAUSAL_LM", bias="none",
     )  # fmt: skip
-    return get_peft_model(model, peft, autocast_adapter_dtype=True)
+    with warnings.catch_warnings():  # peft 0.21 reads a property that transformers 5.23 has renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, peft, autocast_adapter_dtype=True)
