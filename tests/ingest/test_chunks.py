@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ingest.conftest import read_all
+from tests.ingest.conftest import Context, read_all
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document
@@ -112,10 +112,26 @@ def test_overlap_repeats_whole_sentences() -> None:
     assert second.text.startswith(shared)
 
 
-def test_only_headings_are_no_document() -> None:
+def test_text_that_costs_more_together_than_in_pieces_still_fits() -> None:
+    source = document(
+        Piece("heading", "A", 1),
+        *[Piece("paragraph", f"Word {n} of it.") for n in range(8)],
+        Piece("heading", "B", 2),
+        Piece("paragraph", "The end."),
+    )
+
+    def dear(text: str) -> int:
+        return words(text) + 9 * text.count("\n\n")
+
+    found = chunk.chunks(source, ChunkConfig(kind="ingest.chunk", tokens=30), dear)
+    assert all(c.tokens == dear(c.text) <= 30 for c in found)
+    assert "".join(c.text for c in found).count("Word") == 8 and found[-1].text.endswith("The end.")
+
+
+def test_only_headings_are_no_document(tmp_path: Path) -> None:
     config = ChunkConfig(kind="ingest.chunk", tokens=50)
     with pytest.raises(Reject, match="nothing but headings"):
-        asyncio.run(chunk.run(config, document(Piece("heading", "Alone", 1)), None))  # type: ignore[arg-type]
+        asyncio.run(chunk.run(config, document(Piece("heading", "Alone", 1)), Context(tmp_path)))
 
 
 def test_real_tokens(tmp_path: Path) -> None:
@@ -124,7 +140,7 @@ def test_real_tokens(tmp_path: Path) -> None:
 
     (tmp_path / "a.md").write_text("# Mill\n\n" + "\n\n".join(LOREM.format(n) * 3 for n in range(20)))
     source = asyncio.run(read_all(tmp_path, "a.md"))["a.md"]
-    found = asyncio.run(chunk.run(ChunkConfig(kind="ingest.chunk", tokens=200), source, None))  # type: ignore[arg-type]
+    found = asyncio.run(chunk.run(ChunkConfig(kind="ingest.chunk", tokens=200), source, Context(tmp_path)))
     count = Renderer.load(locate("smollm2-135m-instruct", base=tmp_path)).count
     assert all(100 < c.tokens == count(c.text) <= 200 for c in found)
     assert all(c.headings == ("Mill",) and c.parents == (source.id,) for c in found)

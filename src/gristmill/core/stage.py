@@ -86,6 +86,7 @@ class StepContext(Protocol):
 
     stage: str
     seed: int
+    base: Path  # paths in the recipe are relative to this
 
     def rng(self, record: Record, *salt: object) -> random.Random:
         """A generator that depends on the recipe's seed, the stage, the record and the salt alone."""
@@ -112,7 +113,6 @@ class PassContext(StepContext, Protocol):
     """A pass sees the whole set, and may keep files in `folder`, which survives a kill and is handed back on resume."""
 
     folder: Path
-    base: Path  # paths in the recipe are relative to this
     run_folder: Path
     cache: Path  # derived files that any run may use again, named by content
 

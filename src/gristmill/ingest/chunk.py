@@ -50,19 +50,19 @@ class Unit:
     heading: bool = False
 
 
-async def run(config: ChunkConfig, record: Document, _ctx: StepContext) -> list[Chunk]:
-    found = await asyncio.to_thread(chunks, record, config, _renderer(config.tokenizer).count)
+async def run(config: ChunkConfig, record: Document, ctx: StepContext) -> list[Chunk]:
+    found = await asyncio.to_thread(chunks, record, config, _renderer(config.tokenizer, ctx.base).count)
     if not found:
         raise Reject("nothing but headings")
     return found
 
 
 @lru_cache(maxsize=4)
-def _renderer(name: str) -> Renderer:
+def _renderer(name: str, base: Path) -> Renderer:
     from gristmill.models.renderer import Renderer
     from gristmill.models.weights import locate
 
-    return Renderer.load(locate(name, base=Path()))
+    return Renderer.load(locate(name, base=base))
 
 
 def chunks(document: Document, config: ChunkConfig, count: Count) -> list[Chunk]:
