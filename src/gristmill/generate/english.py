@@ -24,8 +24,10 @@ _FULL_SUBJECT = re.compile(
     r"|sold|bought|taught|brought|paid|met|lit|rose|laid|fell|grew|carries|holds|keeps|leads|owns|runs|makes|sells) \w"
 )
 _DOES = {verb: verb.removesuffix("s") for verb in words.S_VERBS} | words.OTHER_VERBS
-_DONE_AT = r"(?:held|built|born|found|ground|cast|made|kept|buried|founded|signed|baked|sold|stored|moored|brewed"
+_DONE_AT = (
+    r"(?:held|built|born|found|ground|cast|made|kept|buried|founded|signed|baked|sold|stored|moored|brewed"
     r"|carved|raised)"
+)
 _STREET = re.compile(r"(?:Lane|Street|Road|Green|Square|Hill|Island|Avenue|Row|Quay|Bridge)$")
 _HUMAN = r"(?:designed|wrote|founded|drew|built|invented|carved|painted|baked|composed|taught|signed|married|lit)\b"
 _NOT_A_NOUN = (
