@@ -58,6 +58,11 @@ class Renderer:
         self.eos = vocabulary.eos
         self.bos = vocabulary.bos
 
+    @property
+    def chats(self) -> bool:
+        """Whether the model has a chat template."""
+        return self._template is not None
+
     @classmethod
     def load(cls, weights: Weights) -> Renderer:
         """The renderer of some weights. The last few are kept."""

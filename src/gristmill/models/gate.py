@@ -1,0 +1,122 @@
+"""The gate before a GGUF is served or examined: is it the model that was trained?
+
+Two proofs on the same prompts. llama.cpp must read each prompt as exactly the tokens that the renderer made. And along
+llama.cpp's greedy continuation, transformers must choose the same token nearly always, with nearly the same
+log-probability. llama.cpp runs in a short process of its own (`gate_child`); this room may not ask `llm`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gristmill.core.errors import CheckpointError
+from gristmill.core.records import Message
+from gristmill.models.load import load_model
+from gristmill.models.renderer import Rendered, Renderer
+from gristmill.models.weights import Weights
+
+PROMPTS = (
+    "What is the capital of France?",
+    "Write one sentence about the sea.",
+    "List three primes below 20.",
+    "Add 17 and 26, then double it.",
+    "Translate to German: good morning, my friend.",
+    "def area(width, height):\n    # what should this return?",
+    "Où est la gare? 東京はどこですか。 🙂",
+    "  Spaces,\ttabs and\n\nblank lines: what are they for?",
+)
+MIN_AGREEMENT = 0.9
+MAX_DIVERGENCE = 0.05
+"""Mean difference of the chosen tokens' log-probabilities. A wrong tensor is far above 1."""
+
+
+@dataclass(frozen=True)
+class Same:
+    """What was compared, and how near the two are."""
+
+    prompts: int
+    tokens: int
+    agreement: float  # share of tokens that both choose
+    divergence: float  # mean absolute difference of the chosen tokens' log-probabilities
+
+
+def prove_same(
+    weights: Weights,
+    gguf: Path,
+    *,
+    prompts: Sequence[str] = PROMPTS,
+    tokens: int = 16,
+    threads: int = 2,
+    seconds: float = 300,
+) -> Same:
+    """Compare a model folder with the GGUF made from it; a CheckpointError with figures if they differ."""
+    renderer = Renderer.load(weights)
+    asked = [_rendered(renderer, prompt) for prompt in prompts]
+    answers = _llama_cpp(gguf, asked, tokens=tokens, threads=threads, seconds=seconds)
+    for prompt, mine, theirs in zip(prompts, asked, answers, strict=True):
+        if mine.ids != theirs["ids"]:
+            raise CheckpointError(
+                f"{gguf.name} reads {prompt!r} as other tokens than the model was trained on",
+                "Its tokenizer is not the model's: export again from the right base.",
+            )
+    same = _compare(weights, [(a.ids, b["chosen"], b["logprobs"]) for a, b in zip(asked, answers, strict=True)])
+    if same.agreement < MIN_AGREEMENT or same.divergence > MAX_DIVERGENCE:
+        raise CheckpointError(
+            f"{gguf.name} is not the trained model: {same.agreement:.0%} of {same.tokens} tokens agree "
+            f"(at least {MIN_AGREEMENT:.0%}), mean log-probability difference {same.divergence:.3f} "
+            f"(at most {MAX_DIVERGENCE})",
+            "Export again; a file written by another version may be in the way.",
+        )
+    return same
+
+
+def _rendered(renderer: Renderer, prompt: str) -> Rendered:
+    if renderer.chats:
+        return renderer.chat([Message(role="user", content=prompt)], generate=True)
+    return Rendered(renderer.encode(prompt), [], prompt)
+
+
+def _llama_cpp(gguf: Path, asked: Sequence[Rendered], *, tokens: int, threads: int, seconds: float) -> list[Any]:
+    question = {
+        "gguf": str(gguf),
+        "context": max(len(r.ids) for r in asked) + tokens + 8,
+        "threads": threads,
+        "tokens": tokens,
+        "prompts": [{"text": r.text, "ids": r.ids} for r in asked],
+    }
+    command = [sys.executable, "-m", "gristmill.models.gate_child"]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    try:
+        done = subprocess.run(
+            command, input=orjson.dumps(question), capture_output=True, timeout=seconds, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CheckpointError(f"llama.cpp did not answer for {gguf.name} in {seconds:.0f} s", "Try again.") from error
+    if done.returncode != 0:
+        reason = b" ".join(done.stderr.strip().splitlines()[-2:]).decode(errors="replace")
+        raise CheckpointError(f"llama.cpp cannot run {gguf.name}: {reason}", "Export it again.")
+    return list(orjson.loads(done.stdout))
+
+
+def _compare(weights: Weights, runs: Sequence[tuple[list[int], list[int], list[float]]]) -> Same:
+    """Walk along llama.cpp's tokens with the transformers model."""
+    import torch
+
+    model = load_model(weights, dtype="float32")
+    agreed, gaps = 0, []
+    with torch.inference_mode():
+        for prompt, chosen, logprobs in runs:
+            logits = model(torch.tensor([prompt + chosen])).logits[0, len(prompt) - 1 : -1]
+            own = torch.log_softmax(logits.float(), -1)
+            agreed += sum(a == b for a, b in zip(own.argmax(-1).tolist(), chosen, strict=True))
+            expected = own[torch.arange(len(chosen)), torch.tensor(chosen)]
+            gaps += (expected - torch.tensor(logprobs)).abs().tolist()
+    return Same(len(runs), len(gaps), agreed / len(gaps), sum(gaps) / len(gaps))

