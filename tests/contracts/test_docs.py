@@ -51,3 +51,9 @@ def test_every_recipe_is_sound(recipe: Path) -> None:
         [GRISTMILL, "check", recipe], cwd=ROOT, env={**os.environ, **named}, capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_reference_is_current(tmp_path: Path) -> None:
+    fresh = tmp_path / "reference.md"
+    subprocess.run([sys.executable, ROOT / ".ci" / "reference.py", fresh], check=True)
+    assert fresh.read_text("utf-8") == (ROOT / "docs" / "reference.md").read_text("utf-8"), "run: make docs"

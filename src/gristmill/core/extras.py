@@ -18,7 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "local": ("xllamacpp",),
     "train": ("gguf", "peft", "safetensors", "torch", "transformers"),
-    "serve": ("fastapi", "uvicorn"),
+    "serve": ("fastapi", "starlette", "uvicorn"),
 }
 
 
