@@ -148,8 +148,10 @@ async def test_questions_are_made_to_stand_alone() -> None:
         "How tall is it?",
         "How tall is the tower of Varn, from this text?",
         "Is the Varn tower 41 metres tall?",
+        "Which height of Varn's tower is in the second sentence?",
+        "The tower of Varn is ____ metres ____.",
     ):
-        with pytest.raises(ValueError, match=r"by name|do not speak|away"):
+        with pytest.raises(ValueError, match=r"by name|do not speak|away|one gap"):
             check_question(bad, **where)
 
 

@@ -17,7 +17,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _MENTIONS = re.compile(
-    r"\b(?:in|from|by|to|on|per|under) (?:the|this|that) (?:given |provided |above )?"
+    r"\b(?:in|from|by|to|on|per|under) (?:the|this|that) (?:\w+ )?"
     r"(?:text|passage|sentence|paragraph|excerpt|context|statement)\b"
     r"|\bthe (?:given|provided|above|preceding) (?:text|passage|sentence|paragraph|information|context|statement)\b"
     r"|\b(?:the|this) (?:text|passage|excerpt) (?:says|states|mentions|describes)\b|\bmentioned (?:above|here)\b"
@@ -66,6 +66,8 @@ def check_question(question: str, *, answer: str, sentence: Sentence, source: So
         raise ValueError("that is no question: end it with a question mark")
     if _MENTIONS.search(question):
         raise ValueError("do not speak of a text or a sentence: ask about the thing itself")
+    if len(re.findall("_{2,}", question)) > 1:
+        raise ValueError("leave one gap, not several")
     words = set(_words(question))
     if not words & anchors_of(sentence, source, answer):
         if words & BARE_PRONOUNS:
