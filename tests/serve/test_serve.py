@@ -79,10 +79,12 @@ def test_an_answer(client: openai.OpenAI) -> None:
 
 
 def test_the_model_reads_what_its_training_showed_it(client: openai.OpenAI, weights: Weights) -> None:
-    """As many prompt tokens as the renderer's training prefix; that the ids are those is tested at the engine's door."""
+    """As many prompt tokens as the renderer's training prefix; the ids are tested at the engine's door."""
     renderer = Renderer.load(weights)
     prefix = renderer.chat([Message(role="user", content=ASK[0]["content"])], generate=True).ids
-    taught = renderer.chat([Message(role="user", content=ASK[0]["content"]), Message(role="assistant", content="Paris")])
+    taught = renderer.chat(
+        [Message(role="user", content=ASK[0]["content"]), Message(role="assistant", content="Paris")]
+    )
     assert taught.ids[: len(prefix)] == prefix
     said = client.chat.completions.create(model="tuned", messages=ASK, max_tokens=1)
     assert said.usage and said.usage.prompt_tokens == len(prefix)
@@ -176,15 +178,18 @@ def test_doors_that_a_web_page_could_try(url: str) -> None:
 
 
 def test_four_at_once(client: openai.OpenAI) -> None:
-    def ask(city: str) -> str:
+    def ask(country: str) -> str:
         said = client.chat.completions.create(
-            model="tuned", messages=[{"role": "user", "content": f"Which city is the capital of {city}?"}], max_tokens=24
+            model="tuned",
+            messages=[{"role": "user", "content": f"Which city is the capital of {country}?"}],
+            max_tokens=24,
         )
         return said.choices[0].message.content or ""
 
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(ask, ["France", "Italy", "Japan", "Germany"]))
-    assert all(city in answer for city, answer in zip(["Paris", "Rome", "Tokyo", "Berlin"], answers, strict=True))
+        countries = ["France", "Italy", "Japan", "Germany"]
+        answers = list(pool.map(ask, countries))
+    assert all(country in answer for country, answer in zip(countries, answers, strict=True)), answers
 
 
 def test_a_conversation_remembers(url: str) -> None:
@@ -297,7 +302,9 @@ async def test_the_renderers_ids_are_what_the_engine_gets(weights: Weights) -> N
         seen.append(orjson.loads(await request.read()))
         reply = web.StreamResponse()
         await reply.prepare(request)
-        await reply.write(b'data: {"choices":[{"text":"Paris","finish_reason":"stop"}],"usage":{"completion_tokens":1}}\n\n')
+        await reply.write(
+            b'data: {"choices":[{"text":"Paris","finish_reason":"stop"}],"usage":{"completion_tokens":1}}\n\n'
+        )
         await reply.write(b"data: [DONE]\n\n")
         return reply
 

@@ -74,7 +74,7 @@ def _nothing_to_ask(config: ExamConfig) -> tuple[str, str]:
         )
     return (
         "the exam has no question",
-        "Give `tasks:` an exam file, or name a curate.split stage with `test:` in `needs`.",
+        "Give `tasks:` an exam file, or name in `needs` a curate.split with `test:`.",
     )
 
 

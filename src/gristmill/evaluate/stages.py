@@ -14,14 +14,12 @@ from gristmill.core.stage import InputPath, Role, Stage, StageConfig
 class ExamConfig(StageConfig):
     """The same questions to several models: same engine, same quantisation, greedy decoding, same words around them.
 
-    Every model sits the exam closed book; those of `open_book` sit it again with the passage that holds the answer before
-    them: how well one can do by reading, the reference that a taught model is measured against.
+    Every model sits the exam closed book; those of `open_book` sit it again with the passage that holds the answer
+    before them: how well one can do by reading, the reference that a taught model is measured against.
     """
 
     kind: Literal["evaluate.exam"]
-    models: list[Role] = Field(
-        min_length=1, description="Who sits the exam; the first is what the others are compared with"
-    )
+    models: list[Role] = Field(min_length=1, description="Who sits the exam; the others are compared with the first")
     tasks: InputPath | None = Field(
         None, description='Exam file: {"question": …, "answers": [...]} a line. Without it: samples marked split=test'
     )

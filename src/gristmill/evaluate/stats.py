@@ -1,4 +1,4 @@
-"""How sure an exam's numbers are: intervals for a share, and for the difference of two arms that sat the same questions."""
+"""How sure an exam's numbers are: intervals for a share, and for the difference of two arms on the same questions."""
 
 from __future__ import annotations
 

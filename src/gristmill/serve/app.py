@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
@@ -114,11 +114,11 @@ def _head(asked: ChatRequest, kind: str) -> dict[str, Any]:
 
 
 async def _whole(
-    asked: ChatRequest, prompt: int, pieces: AsyncIterator[Piece], request: Request
+    asked: ChatRequest, prompt: int, pieces: AsyncGenerator[Piece, None], request: Request
 ) -> dict[str, Any]:
     text: list[str] = []
     last = Piece("")
-    async with aclosing(pieces) as source:  # type: ignore[type-var]
+    async with aclosing(pieces) as source:
         async for piece in source:
             if await request.is_disconnected():
                 break
@@ -129,12 +129,12 @@ async def _whole(
     return {**_head(asked, "chat.completion"), "choices": [choice], "usage": _usage(prompt, last.tokens)}
 
 
-async def _begun(pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+async def _begun(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
     """The same pieces, the first one already here: what fails before it is still an HTTP error."""
     first = await anext(pieces)
 
-    async def all_of_them() -> AsyncIterator[Piece]:
-        async with aclosing(pieces) as rest:  # type: ignore[type-var]
+    async def all_of_them() -> AsyncGenerator[Piece, None]:
+        async with aclosing(pieces) as rest:
             yield first
             async for piece in rest:
                 yield piece
@@ -142,7 +142,7 @@ async def _begun(pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
     return all_of_them()
 
 
-async def _stream(asked: ChatRequest, prompt: int, pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+async def _stream(asked: ChatRequest, prompt: int, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[bytes, None]:
     head = _head(asked, "chat.completion.chunk")
     wants_usage = asked.stream_options is not None and asked.stream_options.include_usage
     more: dict[str, Any] = {"usage": None} if wants_usage else {}
@@ -153,7 +153,7 @@ async def _stream(asked: ChatRequest, prompt: int, pieces: AsyncIterator[Piece])
 
     yield chunk({"role": "assistant", "content": ""})
     try:
-        async with aclosing(pieces) as source:  # type: ignore[type-var]
+        async with aclosing(pieces) as source:
             async for piece in source:
                 if piece.text:
                     yield chunk({"content": piece.text})

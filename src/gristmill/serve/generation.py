@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,7 @@ class Generator:
             raise ApiError(400, message, code="context_length_exceeded", param="messages")
         return ids
 
-    async def answer(self, request: ChatRequest, ids: list[int]) -> AsyncIterator[Piece]:
+    async def answer(self, request: ChatRequest, ids: list[int]) -> AsyncGenerator[Piece, None]:
         """The answer in pieces. Leaving early ends the work in the engine too."""
         body = {
             "prompt": ids,
@@ -88,7 +88,7 @@ class Generator:
             raise engine_gone()
         yield Piece("", finish, tokens)
 
-    async def _events(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         async with self._session.post("/v1/completions", data=orjson.dumps(body), headers=_JSON) as reply:
             if reply.status != 200:
                 raise ApiError(502, f"the engine answered {reply.status}: {(await reply.text())[:300]}", code="engine")

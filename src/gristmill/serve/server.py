@@ -146,5 +146,5 @@ def open_door(host: str, port: int, api_key: str | None) -> socket.socket:
         door.listen(128)
     except OSError as error:
         door.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}", "Use --port 0 for a free one.") from error
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}", "Use --port 0.") from error
     return door

@@ -1,1 +1,1 @@
-"""Tasks, how they are attempted and how attempts are judged. The same Task serves exam, benchmark and training by reward."""
+"""Tasks, how they are attempted and judged. The same Task serves exam, benchmark and training by reward."""

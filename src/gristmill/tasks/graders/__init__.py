@@ -1,4 +1,4 @@
-"""Graders: a plain dictionary of functions from a task and an answer to a verdict. No grader asks a model or the clock."""
+"""Graders: a plain dictionary of functions from a task and an answer to a verdict, which nothing else decides."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """English number words as numbers: "forty-two", "one hundred and twenty", "eighteen forty-two" (a year), "third"."""
 
+# ruff: noqa: SIM905  (word lists read best as sentences)
 from __future__ import annotations
 
 from collections.abc import Sequence

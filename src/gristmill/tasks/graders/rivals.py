@@ -1,5 +1,6 @@
-"""Does an answer offer more than one candidate? The rules are those that `short_answer` states; names here follow them."""
+"""Does an answer offer more than one candidate? The rules are those that `short_answer` states."""
 
+# ruff: noqa: SIM905  (word lists read best as sentences)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -9,15 +10,15 @@ from functools import cached_property
 from gristmill.tasks.graders.words import HARD, NONE, Word
 
 _FILLERS = frozenset(
-    "possibly maybe perhaps probably likely also even in at on by of from to it is was were either both both then".split()
+    "possibly maybe perhaps probably likely also even in at on by of from to it is was were either both then".split()
 )
 _PREPOSITIONS = frozenset("in on at by during after before according since under from near for".split())
 _STOP = (
     _FILLERS
     | _PREPOSITIONS
     | frozenset(
-        "he she they we you i his her their its this that these those which who has had have be been are as with not so "
-        "there here when where while one another other some later finally".split()
+        "he she they we you i his her their its this that these those which who has had have be been are as with not "
+        "so there here when where while one another other some later".split()
     )
 )
 _NO_ALTERNATIVE = frozenset({"so", "more", "less", "thereabouts", "later", "earlier", "even"})

@@ -5,7 +5,7 @@ may surround them), after the normalisation that `words` describes, unless one o
 
 * empty: no word at all.
 * negated: in every place where the reference stands, its clause says not, never, neither, no, except, unlike, rather
-  than, instead of ("not in 1842"). "Not until" and "not only" are no denial; a question that itself says "not" is exempt.
+  than, instead of ("not in 1842"). "Not until" and "not only" are no denial; a question that says "not" is exempt.
 * several candidates: an answer that names more than one must not win by naming enough.
   - or, nor, a slash, either: beside the reference; or "or" with another name or number later in the sentence
   - lists: the reference joined by comma or "and" to another name; items of a numbered or bulleted list; sentences that

@@ -6,6 +6,7 @@ third = 3rd. Units have one name (km = kilometers = kilometre; % = percent; $5 =
 12th of March, March 12 and 12 March are one date. Characters of scripts without spaces are words of their own.
 """
 
+# ruff: noqa: SIM905  (word lists read best as sentences)
 from __future__ import annotations
 
 import re
