@@ -32,7 +32,7 @@ async def _whole(writer: Writer, config: RephraseConfig) -> list[Sample]:
     source = writer.source
     quote = source.whole()
     text = " ".join(sentence.text for sentence in source.sentences)
-    room = max(writer.source.chunk.tokens * 2, 120)  # tokens: a list or a dialogue takes more than prose
+    room = max(writer.source.chunk.tokens * 3, 200)  # tokens: a list or a dialogue takes more than prose
 
     def check(answer: str) -> str:
         return check_rewriting(_FENCE.sub("", answer.strip()).strip(), source=text)
