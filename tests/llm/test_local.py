@@ -132,7 +132,8 @@ async def test_no_embeddings_here(world: World) -> None:
 async def test_an_engine_that_dies_is_started_again(world: World) -> None:
     await world.model.chat(user("Hi"), max_tokens=2)
     started = len(world.events)
-    long = asyncio.create_task(world.model.chat(user("Count from one to five hundred."), max_tokens=300))
+    endless = world.model.complete("Once", max_tokens=100, grammar="root ::= [a-z ]{900}")
+    long = asyncio.create_task(endless)
     await asyncio.sleep(0.3)
     (engine,) = engines_of(os.getpid())
     os.kill(engine, signal.SIGKILL)
@@ -181,6 +182,7 @@ async def test_what_is_no_gguf_is_refused_before_anything_starts(world: World, t
 PARENT = f"""
 import asyncio
 from pathlib import Path
+from gristmill.core.records import Message
 from gristmill.core.store import Store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec
