@@ -54,7 +54,7 @@ coverage: setup ## branch coverage; core, runs and llm must reach 90 %
 demo: setup ## real documents to a taught, examined model: ten minutes on two cores
 	$(BIN)/gristmill run recipes/demo.yaml --name demo
 	@echo
-	@echo "the report:   xdg-open .gristmill/runs/demo/report.html"
+	@echo "the report:   xdg-open $$($(BIN)/gristmill show demo report)"
 	@echo "ask it:       $(BIN)/gristmill chat demo"
 	@echo "serve it:     $(BIN)/gristmill serve demo"
 

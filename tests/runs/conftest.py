@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.fakes.fixtures import FakeServer, fake_server
 from tests.runs.project import PLACES, Project
 

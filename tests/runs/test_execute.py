@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gristmill.core.events import EventLog, read_events
-
 from tests.fakes.fixtures import FakeServer
 from tests.runs.project import Project, stage_bytes
+
+from gristmill.core.events import EventLog, read_events
 
 
 def counts(outcome: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -52,7 +52,9 @@ def test_one_more_file_costs_only_that_file(project: Project, fake: FakeServer) 
     project.go()
     fake.reset()
     project.add("Vashtin")
-    project.write("documents/a-first.md", "# Aardmoor\n\nAardmoor has three mills and one bell. The bell of Aardmoor is old.")
+    project.write(
+        "documents/a-first.md", "# Aardmoor\n\nAardmoor has three mills and one bell. The bell of Aardmoor is old."
+    )
     outcome = project.go()
     new = [r for r in project.records(outcome, "chunks") if "Vashtin" in r["body"] or "Aardmoor" in r["body"]]
     assert fake.stats()["calls"] == len(new) > 0
@@ -205,5 +207,3 @@ def wait_for(what: Any, seconds: float = 20) -> None:
     while not what():
         assert time.monotonic() < end, "did not happen"
         time.sleep(0.02)
-
-

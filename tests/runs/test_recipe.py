@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.runs.project import Project
+
 from gristmill.core.errors import ConfigError
 from gristmill.runs.plan import make_plan
 from gristmill.runs.schema import recipe_schema
 from gristmill.runs.source import RecipeError, read_source
-
-from tests.runs.project import Project
 
 GOOD = """\
 name: good

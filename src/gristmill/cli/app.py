@@ -10,7 +10,7 @@ import typer
 
 from gristmill import __version__
 from gristmill.cli import chat, check, doctor, export, init, models, run, serve, show, status, stop
-from gristmill.core.errors import GristmillError
+from gristmill.core.errors import GristmillError, not_installed
 
 app = typer.Typer(
     name="gristmill",
@@ -43,6 +43,12 @@ def main() -> None:
     except GristmillError as error:
         _complain(error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        named = not_installed(error, "gristmill")
+        if named is None:
+            raise
+        _complain(named)
+        sys.exit(named.exit_code)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         sys.exit(130)

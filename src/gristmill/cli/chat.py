@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gristmill.cli.options import HERE, Run, WorkspaceFolder, open_run
+
+if TYPE_CHECKING:
+    from gristmill.serve.chat import Conversation
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +38,7 @@ def chat(
             _answer(talk, line)
 
 
-def _answer(talk: Conversation, line: str) -> None:  # noqa: F821
+def _answer(talk: Conversation, line: str) -> None:
     for piece in talk.say(line):
         typer.echo(piece, nl=False)
     typer.echo()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -11,13 +10,10 @@ from pathlib import Path
 import typer
 
 from gristmill.cli.options import HERE, Json, WorkspaceFolder, print_json
+from gristmill.core.extras import EXTRAS, install_line, missing
 
-PARTS = {
-    "train": ("torch", "transformers", "peft", "safetensors"),
-    "serve": ("fastapi", "uvicorn"),
-    "documents": ("pypdfium2", "mammoth", "python-pptx", "openpyxl", "trafilatura", "lxml"),
-    "local models": ("xllamacpp",),
-}
+OPTIONAL = ("tesseract", "train", "serve")
+"""What a recipe may well do without."""
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +29,7 @@ def doctor(workspace: WorkspaceFolder = HERE, json: Json = False) -> None:
         for what, ok, found, do in findings:
             mark = "ok  " if ok else "miss"
             typer.echo(f"{mark}  {what:<24} {found}" + (f"   {do}" if not ok else ""))
-    if not all(ok for what, ok, _, _ in findings if what not in ("tesseract", "train", "serve")):
+    if not all(ok for what, ok, _, _ in findings if what not in OPTIONAL):
         raise typer.Exit(2)
 
 
@@ -54,20 +50,11 @@ def _machine(workspace: Path) -> list[Finding]:
 
 def _packages() -> list[Finding]:
     findings: list[Finding] = []
-    for part, packages in PARTS.items():
-        versions = {p: _version(p) for p in packages}
-        missing = [p for p, v in versions.items() if v is None]
-        found = ", ".join(f"{p} {v}" for p, v in versions.items() if v) or "nothing"
-        extra = f"pip install 'gristmill[{part}]'" if part in ("train", "serve") else f"pip install {' '.join(missing)}"
-        findings.append((part, not missing, found, extra))
+    for extra, modules in EXTRAS.items():
+        gone = missing(extra)
+        found = f"missing: {', '.join(gone)}" if gone else f"{len(modules)} modules"
+        findings.append((extra, not gone, found, install_line(extra)))
     return findings
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _tools() -> list[Finding]:

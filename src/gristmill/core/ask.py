@@ -79,8 +79,8 @@ class Model(Protocol):
         attempts: int = 3,
         grammar: str | None = None,
     ) -> Parsed[T]:
-        """Ask until `parse` accepts. A ValueError of `parse` is shown to the model in the next attempt; a truncated answer
-        is asked again with the request to be shorter. Raises Reject("invalid answer" | "truncated answer") at the end."""
+        """Ask until `parse` accepts. A ValueError of `parse` is shown to the model in the next attempt; after a truncated
+        answer it is asked to be shorter. Raises Reject("invalid answer" | "truncated answer") at the end."""
         ...
 
     async def structured(
@@ -93,7 +93,7 @@ class Model(Protocol):
         sample: int = 0,
         attempts: int = 3,
     ) -> Parsed[M]:
-        """`ask` with the answer constrained to the JSON schema of a pydantic model (strings and arrays must be bounded)."""
+        """`ask`, the answer constrained to the JSON schema of a pydantic model; strings and arrays must be bounded."""
         ...
 
     async def complete(

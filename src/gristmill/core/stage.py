@@ -65,6 +65,7 @@ class Stage:
     prompts: tuple[str, ...] = ()  # names of files in the room's prompts/ folder
     inputs: str = ""  # "module:function" of (config, base) -> list of files whose content the run depends on
     artifacts: bool = False  # a pass that writes a folder (weights): ctx.folder is kept with its result
+    extras: tuple[str, ...] = ()  # of the package, without which it cannot run
     keep: bool = True  # False: made anew each run (it writes files into the run folder)
 
     def load(self) -> Callable[..., Any]:

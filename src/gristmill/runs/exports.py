@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from gristmill.core.errors import ConfigError, InputError
 from gristmill.core.files import link_tree
 from gristmill.core.records import Checkpoint, Sample
+from gristmill.models.gguf import Quantization, prepare
 from gristmill.models.weights import Weights, at_folder
 from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.workspace import Workspace
 
-QUANTIZATION = "q8_0"
+QUANTIZATION: Quantization = "q8_0"
 """Of served models: half the size of f16, and what exams use, so that what is served is what was examined."""
 
 
@@ -28,7 +30,6 @@ class Served:
 def served_model(workspace: Workspace, folder: RunFolder, *, stage: str | None = None) -> Served:
     """A run's checkpoint as a GGUF file, after the proof that both give the same tokens and nearly the same numbers."""
     from gristmill.models.gate import prove_same
-    from gristmill.models.gguf import prepare
 
     weights = trained(folder, stage)
     gguf = prepare(weights, quantization=QUANTIZATION, cache=workspace.cache / "gguf")
@@ -57,13 +58,12 @@ def export_model(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *
         link_tree(weights.path, to)
         return to
     from gristmill.models.gate import prove_same
-    from gristmill.models.gguf import prepare
 
     made = prepare(weights, quantization="f16", cache=workspace.cache / "gguf")
     prove_same(weights, made)
     target = to / f"{folder.manifest['name']}-f16.gguf"
     to.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(made.read_bytes())
+    shutil.copyfile(made, target)
     return target
 
 
@@ -73,7 +73,7 @@ def export_data(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *,
 
     _must_be_new(to)
     found = _samples_of(folder, stage)
-    write_export(found, to, [kind])
+    write_export(found, to, formats=[kind])
     return to
 
 
@@ -92,5 +92,3 @@ def _samples_of(folder: RunFolder, stage: str | None) -> list[Sample]:
 def _must_be_new(to: Path) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"{to} exists and is not empty", "Name a new folder.")
-
-

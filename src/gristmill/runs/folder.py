@@ -1,15 +1,15 @@
 """A run's folder: the truth about a run, made to be read by a stranger.
 
-    recipe.yaml     the recipe as it ran, everything merged
-    manifest.json   versions, hardware, seeds, prompts
-    events.ndjson   everything that happened, over all attempts
-    summary.json    how the last attempt ended, the funnel, what it cost
-    report.html     the run on one page
-    prompts/        every prompt that was used, named by its hash
-    stages/02-chunks/records.parquet   what a stage gave (id, type, parents, marks, origin, body), in input order
-    stages/02-chunks/rejects.parquet   what it dropped, each with its reason
-    stages/02-chunks/stage.json        its fingerprint and counts; a stage without it is not finished
-    checkpoints/<stage>/               weights, each folder with a manifest of its files
+recipe.yaml     the recipe as it ran, everything merged
+manifest.json   versions, hardware, seeds, prompts
+events.ndjson   everything that happened, over all attempts
+summary.json    how the last attempt ended, the funnel, what it cost
+report.html     the run on one page
+prompts/        every prompt that was used, named by its hash
+stages/02-chunks/records.parquet   what a stage gave (id, type, parents, marks, origin, body), in input order
+stages/02-chunks/rejects.parquet   what it dropped, each with its reason
+stages/02-chunks/stage.json        its fingerprint and counts; a stage without it is not finished
+checkpoints/<stage>/               weights, each folder with a manifest of its files
 """
 
 from __future__ import annotations

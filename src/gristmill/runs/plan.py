@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gristmill.core.errors import ConfigError, GristmillError
+from gristmill.core.extras import install_line, missing
 from gristmill.core.prompt import Prompt, read_prompt
 from gristmill.core.secrets import resolve
 from gristmill.core.stage import Means, Stage, StageConfig
@@ -197,6 +198,9 @@ def _check_types(plan: Plan) -> None:
 def _check_models(plan: Plan) -> None:
     """Every model that a stage uses can be found: weights on disk, variables set, stages that train."""
     recipe = plan.recipe
+    for node in plan.nodes:
+        for extra in node.stage.extras:
+            _check_extra(recipe, ("stages", node.entry), extra)
     used = {role for node in plan.nodes for role in node.roles}
     for name, spec in recipe.models.items():
         where = ("models", name)
@@ -207,10 +211,17 @@ def _check_models(plan: Plan) -> None:
             if config is None or "Checkpoint" not in [t.__name__ for t in kinds()[config.kind][-1].gives]:
                 recipe.source.problem(where, f"`from: {spec.from_}` names no stage that trains a model")
             continue
+        if isinstance(spec, LocalSpec):
+            _check_extra(recipe, where, "local")
         try:
             _find_model(spec, recipe.base)
         except GristmillError as error:
             recipe.source.problem(where, error.message, error.hint)
+
+
+def _check_extra(recipe: Loaded, where: Where, extra: str) -> None:
+    if gone := missing(extra):
+        recipe.source.problem(where, f"not installed: {', '.join(gone)}", install_line(extra))
 
 
 def _find_model(spec: OpenAISpec | LocalSpec, base: Path) -> None:

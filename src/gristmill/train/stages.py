@@ -92,6 +92,7 @@ STAGES: Stages = {
             gives=(Checkpoint,),
             shape="pass",
             artifacts=True,
+            extras=("train",),
         ),
     ),
 }
