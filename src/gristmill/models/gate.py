@@ -1,8 +1,9 @@
 """The gate before a GGUF is served or examined: is it the model that was trained?
 
 Two proofs on the same prompts. llama.cpp must read each prompt as exactly the tokens that the renderer made. And along
-llama.cpp's greedy continuation, transformers must choose the same token nearly always, with nearly the same
-log-probability. llama.cpp runs in a short process of its own (`gate_child`); this room may not ask `llm`.
+llama.cpp's greedy continuation, transformers must choose the same token nearly always (or miss it by a near tie, which
+quantisation may decide), with nearly the same log-probability. llama.cpp runs in a short process of its own
+(`gate_child`); this room may not ask `llm`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import orjson
 
 from gristmill.core.errors import CheckpointError
 from gristmill.core.records import Message
+from gristmill.models.gguf_file import read_gguf
 from gristmill.models.load import load_model
 from gristmill.models.renderer import Rendered, Renderer
 from gristmill.models.weights import Weights
@@ -34,8 +36,10 @@ PROMPTS = (
     "  Spaces,\ttabs and\n\nblank lines: what are they for?",
 )
 MIN_AGREEMENT = 0.9
-MAX_DIVERGENCE = 0.05
-"""Mean difference of the chosen tokens' log-probabilities. A wrong tensor is far above 1."""
+NEAR_TIE = 0.2
+MAX_DIVERGENCE = {1: 0.02, 7: 0.15}
+"""Mean difference of the chosen tokens' log-probabilities, by the GGUF's file type (1 f16, 7 q8_0). Measured on
+SmolLM2, which is small and so the most sensitive: 0.002 for f16, 0.07 for q8_0; its base in its place gave 0.36."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Same:
 
     prompts: int
     tokens: int
-    agreement: float  # share of tokens that both choose
+    agreement: float  # share of tokens that both choose, near ties included
     divergence: float  # mean absolute difference of the chosen tokens' log-probabilities
 
 
@@ -68,11 +72,12 @@ def prove_same(
                 "Its tokenizer is not the model's: export again from the right base.",
             )
     same = _compare(weights, [(a.ids, b["chosen"], b["logprobs"]) for a, b in zip(asked, answers, strict=True)])
-    if same.agreement < MIN_AGREEMENT or same.divergence > MAX_DIVERGENCE:
+    bound = MAX_DIVERGENCE.get(read_gguf(gguf).get("general.file_type"), max(MAX_DIVERGENCE.values()))
+    if same.agreement < MIN_AGREEMENT or same.divergence > bound:
         raise CheckpointError(
             f"{gguf.name} is not the trained model: {same.agreement:.0%} of {same.tokens} tokens agree "
             f"(at least {MIN_AGREEMENT:.0%}), mean log-probability difference {same.divergence:.3f} "
-            f"(at most {MAX_DIVERGENCE})",
+            f"(at most {bound})",
             "Export again; a file written by another version may be in the way.",
         )
     return same
@@ -116,7 +121,11 @@ def _compare(weights: Weights, runs: Sequence[tuple[list[int], list[int], list[f
         for prompt, chosen, logprobs in runs:
             logits = model(torch.tensor([prompt + chosen])).logits[0, len(prompt) - 1 : -1]
             own = torch.log_softmax(logits.float(), -1)
-            agreed += sum(a == b for a, b in zip(own.argmax(-1).tolist(), chosen, strict=True))
+            if not chosen:
+                continue
             expected = own[torch.arange(len(chosen)), torch.tensor(chosen)]
+            agreed += int((own.max(-1).values - expected <= NEAR_TIE).sum())
             gaps += (expected - torch.tensor(logprobs)).abs().tolist()
+    if not gaps:
+        raise CheckpointError("llama.cpp chose no token that could be compared", "Compare on other prompts.")
     return Same(len(runs), len(gaps), agreed / len(gaps), sum(gaps) / len(gaps))

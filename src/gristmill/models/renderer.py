@@ -144,9 +144,9 @@ class Renderer:
         if whole.ids[: len(prompt.ids)] != prompt.ids:
             raise ConfigError("the chat template's prompt does not begin its conversation", "Use another model.")
         self._tokenizer.encode_special_tokens = False
-        plain = self._tokenizer.encode(whole.text, add_special_tokens=False).ids
+        plain = self._tokenizer.encode(prompt.text, add_special_tokens=False).ids
         self._tokenizer.encode_special_tokens = True
-        if plain != whole.ids:
+        if plain != prompt.ids or self.encode("\nYes") != self.encode("\n") + self.encode("Yes"):
             raise ConfigError(
                 "this model's tokenizer depends on what stands before a piece of text, which is not supported",
                 "Use a model with a byte-level BPE tokenizer (SmolLM, Qwen, Llama 3, ...).",

@@ -116,7 +116,7 @@ class ChatTemplate:
                 if size > _LONGEST:
                     _refuse("it makes more than 20 million characters")
             return "".join(pieces)
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             raise ConfigError(
                 f"the model's chat template refuses {' → '.join(roles)}: {error}",
                 "Change the roles or their order, or use another model.",
