@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,6 +47,4 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     )  # fmt: skip
     with warnings.catch_warnings():  # peft 0.21 reads a property that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        with warnings.catch_warnings():  # peft asks transformers for a property by its old name
-        warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(model, peft, autocast_adapter_dtype=True)
