@@ -93,7 +93,7 @@ def test_an_export_passes_the_gate_and_another_model_does_not(trained: Weights, 
     same = {k: v for k, v in base.values.items() if k != "general.file_type"}
     assert {k: v for k, v in ours.values.items() if k != "general.file_type"} == same
     proof = prove_same(trained, exported)
-    assert proof.prompts == 8 and proof.tokens > 80 and proof.agreement >= 0.9
+    assert proof.prompts == 8 and proof.tensors == len(ours.tensors) and proof.tokens > 80 and proof.agreement >= 0.9
     other = prepare(smol(), quantization="q8_0", cache=tmp_path)
     assert other != exported
     with pytest.raises(CheckpointError, match="is not the trained model"):

@@ -1,9 +1,9 @@
 """The gate before a GGUF is served or examined: is it the model that was trained?
 
-Two proofs on the same prompts. llama.cpp must read each prompt as exactly the tokens that the renderer made. And along
-llama.cpp's greedy continuation, transformers must choose the same token nearly always (or miss it by a near tie, which
-quantisation may decide), with nearly the same log-probability. llama.cpp runs in a short process of its own
-(`gate_child`); this room may not ask `llm`.
+Three proofs. Every tensor of the file is, byte for byte, the model's tensor in the file's quantisation. llama.cpp reads
+prompts as exactly the tokens that the renderer made. And along llama.cpp's greedy continuation, transformers must
+choose the same token nearly always (or miss it by a near tie, which quantisation may decide), with nearly the same
+log-probability. llama.cpp runs in a short process of its own (`gate_child`); this room may not ask `llm`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import orjson
 
 from gristmill.core.errors import CheckpointError
 from gristmill.core.records import Message
+from gristmill.models.gguf import same_tensors
 from gristmill.models.gguf_file import read_gguf
 from gristmill.models.load import load_model
 from gristmill.models.renderer import Rendered, Renderer
@@ -48,6 +49,7 @@ class Same:
 
     prompts: int
     tokens: int
+    tensors: int  # compared byte for byte; 0 where the architecture is not mapped
     agreement: float  # share of tokens that both choose, near ties included
     divergence: float  # mean absolute difference of the chosen tokens' log-probabilities
 
@@ -62,6 +64,7 @@ def prove_same(
     seconds: float = 300,
 ) -> Same:
     """Compare a model folder with the GGUF made from it; a CheckpointError with figures if they differ."""
+    tensors = same_tensors(weights, gguf)
     renderer = Renderer.load(weights)
     asked = [_rendered(renderer, prompt) for prompt in prompts]
     answers = _llama_cpp(gguf, asked, tokens=tokens, threads=threads, seconds=seconds)
@@ -71,7 +74,8 @@ def prove_same(
                 f"{gguf.name} reads {prompt!r} as other tokens than the model was trained on",
                 "Its tokenizer is not the model's: export again from the right base.",
             )
-    same = _compare(weights, [(a.ids, b["chosen"], b["logprobs"]) for a, b in zip(asked, answers, strict=True)])
+    runs = [(a.ids, b["chosen"], b["logprobs"]) for a, b in zip(asked, answers, strict=True)]
+    same = replace(_compare(weights, runs), tensors=tensors)
     bound = MAX_DIVERGENCE.get(read_gguf(gguf).get("general.file_type"), max(MAX_DIVERGENCE.values()))
     if same.agreement < MIN_AGREEMENT or same.divergence > bound:
         raise CheckpointError(
@@ -128,4 +132,4 @@ def _compare(weights: Weights, runs: Sequence[tuple[list[int], list[int], list[f
             gaps += (expected - torch.tensor(logprobs)).abs().tolist()
     if not gaps:
         raise CheckpointError("llama.cpp chose no token that could be compared", "Compare on other prompts.")
-    return Same(len(runs), len(gaps), agreed / len(gaps), sum(gaps) / len(gaps))
+    return Same(len(runs), len(gaps), 0, agreed / len(gaps), sum(gaps) / len(gaps))

@@ -102,10 +102,37 @@ def _write(weights: Weights, origin: GgufFile, target: Path, kind: Quantization)
             values = tensor(name)
             if values.shape != place.shape[::-1]:
                 raise CheckpointError(f"{name} has the shape {values.shape}, its base {place.shape[::-1]}", "Retrain.")
-            heads = architecture.rotary_heads(origin, name)
-            rows = architecture.to_ggml_rows(values, heads) if heads else values
-            writer.write_tensor_data(gguf.quantize(np.ascontiguousarray(rows), types[name]))
+            writer.write_tensor_data(_packed(origin, name, values, types[name]))
         writer.close()
+
+
+def _packed(file: GgufFile, name: str, values: Array, kind: Any) -> Array:
+    """A tensor in ggml's order and the type it is stored in."""
+    import gguf
+
+    heads = architecture.rotary_heads(file, name)
+    rows = architecture.to_ggml_rows(values, heads) if heads else values
+    return np.asarray(gguf.quantize(np.ascontiguousarray(rows), kind))
+
+
+def same_tensors(weights: Weights, path: Path) -> int:
+    """How many tensors of a GGUF are, byte for byte, those of `weights`: all, or a CheckpointError names one.
+
+    0 for an architecture whose tensors are not mapped here.
+    """
+    import gguf
+
+    file = read_gguf(path)
+    if file.architecture not in architecture.FAMILIES:
+        return 0
+    data = np.memmap(path, dtype=np.uint8, mode="r")
+    with _tensors(weights) as tensor:
+        for name, place in file.tensors.items():
+            packed = _packed(file, name, tensor(name), gguf.GGMLQuantizationType(place.type))
+            expected = packed.reshape(-1).view(np.uint8)
+            if not np.array_equal(expected, data[place.offset : place.offset + expected.size]):
+                raise CheckpointError(f"{path.name} is not the trained model: {name} differs", "Export it again.")
+    return len(file.tensors)
 
 
 def _copy_metadata(writer: Any, origin: GgufFile, kind: Quantization) -> None:
@@ -140,7 +167,14 @@ def _tensors(weights: Weights) -> Iterator[Callable[[str], Array]]:
         yield lambda name: architecture.read_tensor(file, name, data)
         return
     places = _safetensors(weights.path)
-    yield lambda name: places[architecture.hf_name(name)]()
+
+    def read(name: str) -> Array:
+        found = places.get(architecture.hf_name(name))
+        if found is None:
+            raise CheckpointError(f"{weights.path.name} lacks the tensor {architecture.hf_name(name)}", "Train again.")
+        return found()
+
+    yield read
 
 
 def _safetensors(folder: Path) -> dict[str, Callable[[], Array]]:
