@@ -98,29 +98,24 @@ async def _structured(writer: Writer, config: QaConfig) -> list[Sample]:
 
 
 async def _lines(writer: Writer, config: QaConfig) -> list[Sample]:
-    """Each chosen answer is asked for in every way, `wordings` times."""
-    samples = []
-    for chosen in choose(writer.source, most=config.per_chunk):
-        answer, sentence = chosen.span.text, chosen.sentence
+    """Each chosen answer is asked for in every way, `wordings` times. Way by way: an engine on this machine keeps what
+    it computed of the last prompt, and those of one way begin alike."""
+    chosen = choose(writer.source, most=config.per_chunk)
+    asked = [(way, one, wording) for way in config.ways for one in chosen for wording in range(config.wordings)]
+    written = [await _line(writer, way, one, wording) for way, one, wording in asked]
+    return [sample for sample in written if sample]
 
-        for way in config.ways:
 
-            def check(text: str, way: str = way, answer: str = answer, sentence: Sentence = sentence) -> str:
-                asks = way != "request"
-                return check_question(one_line(text), answer=answer, sentence=sentence, source=writer.source, mark=asks)
+async def _line(writer: Writer, way: str, chosen: Chosen, wording: int) -> Sample | None:
+    answer, sentence = chosen.span.text, chosen.sentence
 
-            for wording in range(config.wordings):
-                written = await writer.line(
-                    writer.ctx.prompt(f"line_{way}"),
-                    sentence,
-                    check,
-                    wording=wording,
-                    answer=answer,
-                    answer_kind=_described(chosen),
-                )
-                if written:
-                    samples.append(_sample(writer, written.text, answer, sentence, written.origin))
-    return samples
+    def check(text: str) -> str:
+        asks = way != "request"
+        return check_question(one_line(text), answer=answer, sentence=sentence, source=writer.source, mark=asks)
+
+    prompt, kind = writer.ctx.prompt(f"line_{way}"), _described(chosen)
+    written = await writer.line(prompt, sentence, check, wording=wording, answer=answer, answer_kind=kind)
+    return _sample(writer, written.text, answer, sentence, written.origin) if written else None
 
 
 def _described(chosen: Chosen) -> str:

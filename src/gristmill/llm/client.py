@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gristmill.core.ask import Answer, Model, Usage
-from gristmill.core.errors import ConfigError, ProviderError
+from gristmill.core.errors import Cancelled, ConfigError, ProviderError
 from gristmill.core.records import digest_of
 from gristmill.core.store import Store
 from gristmill.llm.budget import Budget
@@ -65,6 +65,7 @@ class Client:
         run: str = "",
         seed: int = 0,
         emit: Callable[..., None] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.store = store
         self.workspace = workspace
@@ -73,6 +74,7 @@ class Client:
         self.run = run
         self.seed = seed
         self.emit = emit or _silent
+        self.stopping = stopping
         self.counters: defaultdict[str, Counts] = defaultdict(Counter)
         self._lines: dict[str, _Line] = {}
         self._flights: dict[str, asyncio.Future[Answer]] = {}
@@ -150,6 +152,8 @@ class Client:
     async def _ask(self, line: _Line, caller: _Caller, request: Request, key: str, content: dict[str, Any]) -> Answer:
         if request.temperature > 0:
             request = replace(request, seed=int(key[:8], 16) & 0x7FFFFFFF)
+        if self.stopping():  # what is under way is waited for; nothing new is sent
+            raise Cancelled("stopped", "Run the same command again to go on.")
         counts = self.counters[caller.stage]
         bound = line.provider.input_bound(request)
         try:

@@ -123,6 +123,7 @@ class _Runner:
             run=folder.path.name,
             seed=plan.recipe.seed,
             emit=events.emit,
+            stopping=lambda: self.current.stopping(),
         )
         deadline = time.monotonic() + max(0.0, limits.seconds - used) if limits.seconds else None
         self.current = Current(plan, workspace, folder, client, events, stop, deadline)

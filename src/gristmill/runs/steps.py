@@ -98,6 +98,8 @@ class Step:
             with boundary(self.node.kind):
                 records = await self.code(self.node.config, job.record, self.context)
                 return {"records": [r.to_row() for r in records]}
+        except Cancelled:
+            return None  # it asked for more while the run was stopping: the next run begins it again
         except Rejection as reject:
             return {"reject": [reject.reason, reject.detail]}
         except StageFailure as failed:
