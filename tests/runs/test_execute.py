@@ -31,7 +31,7 @@ def test_a_run_leaves_a_folder_that_a_stranger_can_read(project: Project, fake: 
         p.name for p in folder.iterdir()
     }
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["name"] == "first" and manifest["seed"] == 3 and manifest["hardware"]["cores"] >= 1
+    assert manifest["name"] == "first" and manifest["seed"] == 3 and manifest["attempts"][0]["hardware"]["cores"] >= 1
     assert any(ref.startswith("facts@") for ref in manifest["prompts"].values())
     page = (folder / "report.html").read_text()
     assert "Funnel" in page and "Samples beside their sources" in page and "http" not in page.split("<pre>")[0]

@@ -23,7 +23,7 @@ from gristmill.models.weights import locate
 from gristmill.runs.context import Context, Current
 from gristmill.runs.fingerprint import node_key, outside, run_fingerprint
 from gristmill.runs.folder import Counts, Output, RunFolder, Writer, reuse
-from gristmill.runs.manifest import write_manifest
+from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.steps import Step
@@ -56,10 +56,11 @@ def execute(
     folder = RunFolder(workspace.runs / f"{plan.recipe.name}-{fingerprint[:8]}")
     with folder.locked():
         if _finished(folder):
-            write_manifest(folder, plan, fingerprint, name=name)
+            if name:
+                rename(folder, name)
             return Outcome(folder.path, "shown")
         folder.stop_file.unlink(missing_ok=True)
-        write_manifest(folder, plan, fingerprint, name=name)
+        write_manifest(folder, plan, name=name, fingerprint=fingerprint, **names.hashes())
         events = EventLog(folder.path / "events.ndjson", *listeners)
         try:
             runner = _Runner(plan, workspace, folder, events, stop or threading.Event(), names)
@@ -88,6 +89,13 @@ class _Identities:
             hasher = self.workspace.store.file_hash
             return f"weights {locate(spec.model, base=self.plan.recipe.base, hasher=hasher).sha256}"
         return remote_identity(spec)
+
+    def hashes(self) -> dict[str, Any]:
+        """What a run depends on besides its recipe, for its manifest: the models it names, the files it reads."""
+        file_hash = self.workspace.store.file_hash
+        inputs = {path: digest for node in self.plan.nodes for path, digest in outside(self.plan, node, file_hash)}
+        used = {role for node in self.plan.nodes for role in node.roles}
+        return {"models": {role: self.before(role) for role in sorted(used)}, "inputs": inputs}
 
     def during(self, current: Current) -> Callable[[str], str]:
         def name(role: str) -> str:

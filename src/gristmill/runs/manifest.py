@@ -22,20 +22,43 @@ from gristmill.runs.plan import Plan
 PACKAGES = ("torch", "transformers", "peft", "xllamacpp", "tokenizers", "pydantic", "pyarrow", "rensa", "pypdfium2")
 
 
-def write_manifest(folder: RunFolder, plan: Plan, fingerprint: str, *, name: str | None) -> None:
-    """At the start of a run; a later attempt keeps when it first started, and may give it another name."""
+def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes: Any) -> None:
+    """At the start of an attempt. `hashes` say what the run depends on; every attempt says what it ran on."""
     path = folder.path / "manifest.json"
     old: dict[str, Any] = orjson.loads(path.read_bytes()) if path.exists() else {}
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     data = {
         "id": folder.path.name,
         "name": name or old.get("name") or plan.recipe.name,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "created": old.get("created") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "fingerprint": fingerprint,
+        "created": old.get("created", now),
+        "started": now,
         "recipe": plan.recipe.name,
         "base": str(plan.recipe.base),
         "seed": plan.recipe.seed,
         "prompts": {f"{n.name}/{k}": p.ref for n in plan.nodes for k, p in n.prompts.items()},
+        **hashes,
+        "attempts": [*old.get("attempts", []), {"started": now, **_machine()}],
+    }
+    _write(path, data)
+    recipe = yaml.safe_dump(plan.recipe.source.data, sort_keys=False, allow_unicode=True)
+    write_text(folder.path / "recipe.yaml", recipe)
+    for node in plan.nodes:
+        for prompt in node.prompts.values():
+            write_text(folder.path / "prompts" / f"{prompt.name}@{prompt.hash}.md", prompt.text)
+
+
+def rename(folder: RunFolder, name: str) -> None:
+    """Give a finished run another name; everything else in its manifest stays as it was."""
+    _write(folder.path / "manifest.json", {**folder.manifest, "name": name})
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    with atomic(path) as file:
+        file.write(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+
+
+def _machine() -> dict[str, Any]:
+    return {
         "gristmill": __version__,
         "git": _git(),
         "lock": installed_hash(),
@@ -44,14 +67,6 @@ def write_manifest(folder: RunFolder, plan: Plan, fingerprint: str, *, name: str
         "os": platform.platform(),
         "hardware": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "memory_gib": _memory_gib()},
     }
-    with atomic(path) as file:
-        file.write(orjson.dumps(data, option=orjson.OPT_INDENT_2))
-    write_text(
-        folder.path / "recipe.yaml", yaml.safe_dump(plan.recipe.source.data, sort_keys=False, allow_unicode=True)
-    )
-    for node in plan.nodes:
-        for prompt in node.prompts.values():
-            write_text(folder.path / "prompts" / f"{prompt.name}@{prompt.hash}.md", prompt.text)
 
 
 def installed_hash() -> str:

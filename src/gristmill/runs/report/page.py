@@ -183,7 +183,7 @@ def _pair(sample: Sample) -> str:
 def _again(folder: RunFolder, summary: dict[str, Any]) -> str:
     manifest = folder.manifest
     recipe = (folder.path / "recipe.yaml").read_text("utf-8")
-    facts = {k: manifest[k] for k in ("gristmill", "git", "lock", "python", "os", "hardware", "packages", "prompts")}
+    facts = {k: manifest[k] for k in ("models", "inputs", "prompts", "attempts")}
     spent = orjson.dumps({"state": summary["state"], **facts}, option=orjson.OPT_INDENT_2).decode()
     return _section(
         "How to do it again",
