@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import orjson
+
 from gristmill.core.errors import ConfigError, InputError
-from gristmill.core.files import link_tree
+from gristmill.core.files import write_text
 from gristmill.core.records import Checkpoint, Sample
 from gristmill.models.gguf import Quantization, prepare
 from gristmill.models.weights import Weights, at_folder
@@ -29,12 +31,22 @@ class Served:
 
 def served_model(workspace: Workspace, folder: RunFolder, *, stage: str | None = None) -> Served:
     """A run's checkpoint as a GGUF file, after the proof that both give the same tokens and nearly the same numbers."""
+    weights = trained(folder, stage)
+    return Served(str(folder.manifest["name"]), weights, _proven(workspace, weights, QUANTIZATION))
+
+
+def _proven(workspace: Workspace, weights: Weights, quantization: Quantization) -> Path:
+    """The GGUF of some weights, proven once; the proof stands beside the file and names its hash."""
     from gristmill.models.gate import prove_same
 
-    weights = trained(folder, stage)
-    gguf = prepare(weights, quantization=QUANTIZATION, cache=workspace.cache / "gguf")
-    prove_same(weights, gguf)
-    return Served(str(folder.manifest["name"]), weights, gguf)
+    gguf = prepare(weights, quantization=quantization, cache=workspace.cache / "gguf")
+    proof = gguf.with_suffix(".proof.json")
+    stated = {"gguf": workspace.store.file_hash(gguf), "weights": weights.sha256}
+    if proof.exists() and orjson.loads(proof.read_bytes()).items() >= stated.items():
+        return gguf
+    same = prove_same(weights, gguf)
+    write_text(proof, orjson.dumps({**stated, **asdict(same)}, option=orjson.OPT_INDENT_2).decode())
+    return gguf
 
 
 def trained(folder: RunFolder, stage: str | None) -> Weights:
@@ -55,12 +67,9 @@ def export_model(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *
     weights = trained(folder, stage)
     verify(weights.path)
     if kind == "hf":
-        link_tree(weights.path, to)
+        shutil.copytree(weights.path, to, dirs_exist_ok=True)  # a copy: what is done to it must not reach the run
         return to
-    from gristmill.models.gate import prove_same
-
-    made = prepare(weights, quantization="f16", cache=workspace.cache / "gguf")
-    prove_same(weights, made)
+    made = _proven(workspace, weights, "f16")
     target = to / f"{folder.manifest['name']}-f16.gguf"
     to.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(made, target)
