@@ -15,19 +15,14 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Block, Chunk, Document, Span
 from gristmill.core.stage import StepContext
 from gristmill.ingest.sentences import sentence_spans, trimmed
 from gristmill.ingest.stages import ChunkConfig
-
-if TYPE_CHECKING:
-    from gristmill.models.renderer import Renderer
+from gristmill.ingest.tokenizer import counter
 
 Count = Callable[[str], int]
 Headings = tuple[Block, ...]  # the headings above a place, outermost first
@@ -51,18 +46,10 @@ class Unit:
 
 
 async def run(config: ChunkConfig, record: Document, ctx: StepContext) -> list[Chunk]:
-    found = await asyncio.to_thread(chunks, record, config, _renderer(config.tokenizer, ctx.base).count)
+    found = await asyncio.to_thread(chunks, record, config, counter(config, ctx.base))
     if not found:
         raise Reject("nothing but headings")
     return found
-
-
-@lru_cache(maxsize=4)
-def _renderer(name: str, base: Path) -> Renderer:
-    from gristmill.models.renderer import Renderer
-    from gristmill.models.weights import locate
-
-    return Renderer.load(locate(name, base=base))
 
 
 def chunks(document: Document, config: ChunkConfig, count: Count) -> list[Chunk]:

@@ -40,6 +40,12 @@ class ChunkConfig(StageConfig):
     tokenizer: str = Field("smollm2-135m-instruct", description="Whose tokens: catalogue name, GGUF path or HF folder")
 
 
+class SubsetConfig(StageConfig):
+    """Some chunks of many, drawn by the recipe's seed: what a large corpus may cost is capped here."""
+
+    chunks: int = Field(ge=1, description="How many to keep")
+
+
 STAGES: StageTable = {
     "ingest.read": (
         Stage(
@@ -53,5 +59,16 @@ STAGES: StageTable = {
         ),
         Stage(code="gristmill.ingest.read:run", config=ReadConfig, takes=(File,), gives=(Document,)),
     ),
-    "ingest.chunk": (Stage(code="gristmill.ingest.chunk:run", config=ChunkConfig, takes=(Document,), gives=(Chunk,)),),
+    "ingest.chunk": (
+        Stage(
+            code="gristmill.ingest.chunk:run",
+            config=ChunkConfig,
+            takes=(Document,),
+            gives=(Chunk,),
+            inputs="gristmill.ingest.tokenizer:inputs",
+        ),
+    ),
+    "ingest.subset": (
+        Stage(code="gristmill.ingest.subset:run", config=SubsetConfig, takes=(Chunk,), gives=(Chunk,), shape="pass"),
+    ),
 }

@@ -162,9 +162,9 @@ class _Runner:
         if current.stopping():
             raise Cancelled("stopped", "Run the same command again to go on.")
         output = current.folder.stage(index, node.name)
-        key = node_key(current.plan, node, self.names.during(current))
+        key = node_key(current.plan, node, self.names.during(current), current.workspace.store.file_hash)
         inputs_key = [current.records.outputs[need].digest for need in node.needs]
-        fingerprint = digest_of([key, inputs_key, outside(current.plan, node, current.workspace.store.file_hash)])
+        fingerprint = digest_of([key, inputs_key])
         made = self._kept(node, output, fingerprint)
         if made is None:
             made = await self._make(node, output, key, fingerprint)

@@ -46,8 +46,10 @@ def _is_module(package: str, name: str) -> bool:
     return bool(spec and spec.submodule_search_locations and importlib.util.find_spec(f"{package}.{name}"))
 
 
-def node_key(plan: Plan, node: Node, identity: Callable[[str], str]) -> dict[str, Any]:
-    """Everything but its inputs that a node's results depend on. `identity` names the weights behind a role."""
+def node_key(
+    plan: Plan, node: Node, identity: Callable[[str], str], file_hash: Callable[[Path], str]
+) -> dict[str, Any]:
+    """Everything but the records it takes that a node's results depend on. `identity` names the weights of a role."""
     return {
         "kind": node.kind,
         "code": code_hash(node.stage.code.partition(":")[0]),
@@ -55,11 +57,12 @@ def node_key(plan: Plan, node: Node, identity: Callable[[str], str]) -> dict[str
         "prompts": {name: prompt.hash for name, prompt in node.prompts.items()},
         "models": {role: identity(role) for role in node.roles},
         "seed": plan.recipe.seed,
+        "files": outside(plan, node, file_hash),
     }
 
 
 def outside(plan: Plan, node: Node, file_hash: Callable[[Path], str]) -> list[tuple[str, str]]:
-    """Files that a node reads by itself, as (path, sha256): part of its inputs."""
+    """Files that a node reads by itself, as (path, sha256)."""
     if not node.stage.inputs:
         return []
     paths = load_code(node.stage.inputs)(node.config, plan.recipe.base)
@@ -68,7 +71,5 @@ def outside(plan: Plan, node: Node, file_hash: Callable[[Path], str]) -> list[tu
 
 def run_fingerprint(plan: Plan, identity: Callable[[str], str], file_hash: Callable[[Path], str]) -> str:
     """Two runs with the same fingerprint are one run. Budgets are not in it: raising one goes on with the same run."""
-    nodes = [
-        [node.name, node.needs, node_key(plan, node, identity), outside(plan, node, file_hash)] for node in plan.nodes
-    ]
+    nodes = [[node.name, node.needs, node_key(plan, node, identity, file_hash)] for node in plan.nodes]
     return digest_of([plan.recipe.name, nodes])
