@@ -208,3 +208,9 @@ def test_a_long_line_is_cut_quickly(read_one: Callable[..., Any]) -> None:
     source = read_one("a.txt", b"word " * 200_000 + b"x" * 50_000)
     found = cut(source, tokens=400)
     assert sum(len(c.text) for c in found) > 1_000_000 and max(c.tokens for c in found) <= 400
+
+
+def test_a_full_stop_inside_a_word_ends_no_sentence() -> None:
+    text = "Set it to argparse.SUPPRESS or os.Path. Then call it!"
+    assert [text[s:e] for s, e in sentence_spans(text, "en")] == [text[:39], text[40:]]
+    assert len(sentence_spans("磨坊在港口。风车在山上。", "zh")) == 2

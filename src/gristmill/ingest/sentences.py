@@ -22,6 +22,13 @@ def sentence_spans(text: str, language: str) -> list[Span]:
     spans: list[Span] = []
     for found in sentencex.get_sentence_boundaries(language, text):
         start, end = trimmed(text, found["start_index"], found["end_index"])
-        if start < end:
+        if spans and start == spans[-1][1] < end and _inside_a_word(text, start):
+            spans[-1] = (spans[-1][0], end)
+        elif start < end:
             spans.append((start, end))
     return spans
+
+
+def _inside_a_word(text: str, at: int) -> bool:
+    """A full stop with a letter right after it ends no sentence where words stand apart: it is in `os.Path`."""
+    return text[at - 1] in ".!?" and text[at].isascii()
