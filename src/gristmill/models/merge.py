@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gristmill.core.errors import CheckpointError
-from gristmill.models import checkpoint
+from gristmill.models import catalogue, checkpoint
 from gristmill.models.renderer import Renderer
 from gristmill.models.state import save_tensors
 from gristmill.models.weights import Weights
@@ -62,7 +62,8 @@ def write_merged(
     from peft import PeftModel
 
     kind = getattr(torch, dtype)
-    stated = {"base": {"path": str(base.path), "form": base.form, "sha256": base.sha256}, "dtype": dtype}
+    known = next((name for name, entry in catalogue.CATALOGUE.items() if entry.sha256 == base.sha256), None)
+    stated = {"base": {"path": known or str(base.path), "form": base.form, "sha256": base.sha256}, "dtype": dtype}
     stated |= {"template": renderer.template_hash, **(metadata or {})}
     plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     config = plain.config.to_dict() | {"dtype": dtype, "architectures": [type(plain).__name__]}

@@ -19,6 +19,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from safetensors.torch import save_file
 
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors leaves it to its writer alone; a run's folder is made to be read
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
