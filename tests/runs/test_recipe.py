@@ -182,5 +182,7 @@ def test_every_shipped_recipe_is_sound(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LLM_URL", "http://127.0.0.1:1/v1")
     monkeypatch.setenv("LLM_KEY", "k")
     models = read_source(path).data.get("models", {})
-    blanks = [f"models.{role}.{key}=m" for role, spec in models.items() for key, value in spec.items() if value == "???"]
+    blanks = [
+        f"models.{role}.{key}=m" for role, spec in models.items() for key, value in spec.items() if value == "???"
+    ]
     assert make_plan(path, blanks).nodes

@@ -146,7 +146,7 @@ def _write_adapter(model: Any, folder: Path, identity: dict[str, Any]) -> None:
     from gristmill.models.state import save_tensors
 
     with checkpoint.staged(folder, metadata={"identity": identity}) as temp:
-        save_tensors(temp / "adapter_model.safetensors", get_peft_model_state_dict(model))
+        save_tensors(temp / "adapter_model.safetensors", get_peft_model_state_dict(model, save_embedding_layers=False))
         model.peft_config["default"].save_pretrained(temp)
         path = temp / "adapter_config.json"
         settings = orjson.loads(path.read_bytes()) | {"base_model_name_or_path": identity["base"]}
