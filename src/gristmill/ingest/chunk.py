@@ -119,7 +119,7 @@ def _cut(document: Document, block: Block, unit: Unit, limit: int, count: Count)
     text = document.text
     spans = list(_lines(text, block)) if block.kind in _LINES else list(unit.sentences)
     for start, end in spans:
-        tokens = count(text[start:end])
+        tokens = unit.tokens if (start, end) == (unit.start, unit.end) else count(text[start:end])
         first, beyond = bisect_left(unit.sentences, (start, 0)), bisect_left(unit.sentences, (end, 0))
         inside = unit.sentences[first:beyond]
         if tokens <= limit:
