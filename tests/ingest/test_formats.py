@@ -69,6 +69,14 @@ def test_html_tables_lists_and_definitions(read_one: Read) -> None:
     ]
 
 
+def test_code_in_a_sentence_is_no_block_where_its_line_is_broken(read_one: Read) -> None:
+    page = "<main><p>As a <code>ZERO WIDTH\nNO-BREAK SPACE</code> it is plain.</p><pre>a = 1\nb = 2</pre></main>"
+    assert blocks_of(read_one("a.html", page.encode())) == [
+        ("paragraph", "As a ZERO WIDTH NO-BREAK SPACE it is plain."),
+        ("code", "a = 1\nb = 2"),
+    ]
+
+
 def test_html_of_navigation_alone_is_rejected(read_one: Read) -> None:
     assert read_one("a.html", f"<html><body><nav>{MENU}</nav></body></html>".encode()) == "no main content found"
 

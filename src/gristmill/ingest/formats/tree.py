@@ -100,7 +100,7 @@ class Walk:
         elif name in BLOCK_WAYS:
             self.flush()
             BLOCK_WAYS[name](self, node)
-        elif name == "code" and "\n" in "".join(node.itertext()).strip():  # trafilatura's code blocks
+        elif name == "code" and _stands_alone(node):
             self.flush()
             self.add("code", code("".join(node.itertext())))
         elif name in BLOCKS:
@@ -151,6 +151,11 @@ class Walk:
             return
         texts = [[inline(words(cell)) for cell in row for _ in range(_width(cell))] for row in cells]
         self.add("table", table_text(texts, header=_header(cells)))
+
+
+def _stands_alone(node: etree._Element) -> bool:
+    """trafilatura's code blocks: several lines, and no part of a paragraph, where line ends mean nothing."""
+    return "\n" in "".join(node.itertext()).strip() and name_of(node.getparent()) not in ("p", "a", "span")
 
 
 def _width(cell: etree._Element) -> int:
