@@ -130,9 +130,7 @@ class Fake:
             }
         return reply
 
-    def _text(
-        self, body: dict[str, Any], words: list[str], rng: random.Random, *, turns: int, unlucky: float
-    ) -> str:
+    def _text(self, body: dict[str, Any], words: list[str], rng: random.Random, *, turns: int, unlucky: float) -> str:
         schema = _schema(body)
         bad = 1 - unlucky < self.options.pinvalid and turns <= self.options.bad_until_turns
         if bad:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import openai
 import pytest
+from tests.runs.project import Project
+
 from gristmill.core.records import Report
 from gristmill.runs.folder import RunFolder
-
-from tests.runs.project import Project
 
 pytestmark = pytest.mark.slow
 RECIPE = Path(__file__).parents[2] / "recipes/demo.yaml"

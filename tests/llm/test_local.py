@@ -225,5 +225,3 @@ def engines_of(parent: int) -> list[int]:
     children = Path(f"/proc/{parent}/task").glob("*/children")
     pids = [int(pid) for file in children for pid in file.read_text().split()]
     return [pid for pid in pids if b"engine_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-

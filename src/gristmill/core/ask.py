@@ -79,8 +79,8 @@ class Model(Protocol):
         attempts: int = 3,
         grammar: str | None = None,
     ) -> Parsed[T]:
-        """Ask until `parse` accepts. A ValueError of `parse` is shown to the model in the next attempt; after a truncated
-        answer it is asked to be shorter. Raises Reject("invalid answer" | "truncated answer") at the end."""
+        """Ask until `parse` accepts. A ValueError of `parse` is shown to the model in the next attempt; after a
+        truncated answer it is asked to be shorter. Ends in Reject("invalid answer" | "truncated answer")."""
         ...
 
     async def structured(

@@ -32,9 +32,7 @@ _FILE_TYPES = {"f16": 1, "q8_0": 7}  # llama.cpp's llama_ftype
 _CHUNK = 1 << 20
 
 
-def prepare(
-    weights: Weights, *, quantization: Quantization | None, cache: Path, base: Weights | None = None
-) -> Path:
+def prepare(weights: Weights, *, quantization: Quantization | None, cache: Path, base: Weights | None = None) -> Path:
     """The path of a GGUF of these weights. Without `quantization` a GGUF stays as it is and a folder becomes f16.
 
     `base` is the GGUF whose metadata a folder takes over; a checkpoint names its own.
