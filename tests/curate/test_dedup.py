@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+import time
 from typing import Any
 
 import pytest
@@ -94,6 +96,7 @@ def test_the_same_record_twice_is_one(world: Any) -> None:
     (sample,) = texts(world, ["The mill is old."])
     found = dedup(world, [sample, sample])
     assert (len(found.kept), len(found.dropped)) == (1, 1)
+    assert found.dropped[0].reason == "exact duplicate"
 
 
 LONG = "Which of the many people who lived by the river in those days built the old mill that stands near the bridge"
@@ -118,6 +121,57 @@ def test_chats_are_compared_with_their_answers(world: Any, one: Any, other: Any,
     found = dedup(world, pool)
     assert len(found.kept) == (1 if merged else 2)
     assert all(pool[0].id in drop.detail for drop in found.dropped)
+
+
+@st.composite
+def chats(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """Questions after few templates, with numbers, names and small changes; answers short, long and nearly alike."""
+    rng = random.Random(draw(st.integers(0, 10**6)))
+    templates = [rng.choices(VOCABULARY, k=rng.randint(3, 40)) for _ in range(2)]
+    answers = [rng.choices(VOCABULARY, k=k) for k in (1, 12, 13, 60)]
+    made = []
+    for _ in range(draw(st.integers(2, 20))):
+        asked, said = [*rng.choice(templates)], [*rng.choice(answers)]
+        for tokens in (asked, said):
+            if rng.random() < 0.3:
+                tokens[rng.randrange(len(tokens))] = rng.choice(VOCABULARY)
+        asked.insert(1, rng.choice(["7", "8", "Kolm", "Varn", "x"]))
+        made.append((" ".join(asked), " ".join(said)))
+    return made
+
+
+def same_meaning(one: tuple[str, str], other: tuple[str, str], size: int) -> bool:
+    """The definition for chats like those above, a pair at a time."""
+    (asked, said), (asked_too, said_too) = one, other
+    if re.findall(r"\d|[A-Z]\w+", asked) != re.findall(r"\d|[A-Z]\w+", asked_too):
+        return False
+    if min(len(said.split()), len(said_too.split())) <= 12:
+        return said == said_too
+    return jaccard(shingles(said, size), shingles(said_too, size)) >= 0.8
+
+
+@settings(max_examples=150, deadline=None)
+@given(chats(), st.sampled_from([1, 3]))
+def test_chats_agree_with_exact_search(world: Any, written: list[tuple[str, str]], size: int) -> None:
+    chunk = world.chunk("The mill is old.")
+    pool = [world.qa(*chat, chunk, parents=(f"parent {i}",)) for i, chat in enumerate(written)]
+    kept: list[int] = []
+    for i, chat in enumerate(written):
+        mine = shingles(plain("\n".join(chat)), size)
+        if not any(
+            jaccard(mine, shingles(plain("\n".join(written[j])), size)) >= 0.8 and same_meaning(chat, written[j], size)
+            for j in kept
+        ):
+            kept.append(i)
+    assert [record.id for record in dedup(world, pool, shingle=size).kept] == [pool[i].id for i in kept]
+
+
+def test_questions_after_one_template_cost_no_more_than_others(world: Any) -> None:
+    chunk = world.chunk("The mill is old.")
+    pool = [world.qa(f"{LONG} with item number {n}?", f"{n % 7} Nm", chunk) for n in range(4000)]
+    began = time.process_time()
+    assert len(dedup(world, pool).kept) == 4000
+    assert time.process_time() - began < 5  # comparing every pair takes most of a minute
 
 
 def test_a_chat_and_a_text_are_never_the_same(world: Any) -> None:

@@ -1,15 +1,16 @@
 """Exact and near duplicates. rensa finds candidates; only exact Jaccard on word shingles decides.
 
 A changed number or name, or another answer, makes another fact, however alike the rest reads: such pairs are never
-merged. Kept is the first in input order; each is compared with what was kept before it.
+merged, and never even compared, so that questions made after one template cost no more than others. Kept is the first
+in input order; each is compared with what was kept before it.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from rensa import RMinHash, RMinHashLSH
 
@@ -26,16 +27,26 @@ _INSIDE = re.compile(r"[^\s.!?:]\s*\Z")
 
 @dataclass(frozen=True)
 class Compared:
-    """What two samples are compared by: all that is said, and what must agree besides."""
+    """What two samples are compared by: all that is said, what was answered, and what must agree besides."""
 
     record: Sample
     text: str  # folded
+    answer: str  # folded; empty in plain text
     exact: str  # digest of form, text and answer
+    bucket: str  # digest of form, numbers, names and short answer: where these differ, nothing is merged
 
     @classmethod
     def of(cls, sample: Sample) -> Compared:
-        text = plain(_said(sample))
-        return cls(sample, text, digest_of([sample.form, text, plain(_answers(sample)) if sample.messages else ""]))
+        said, answer = _said(sample), plain(_answers(sample))
+        text = plain(said)
+        short = answer if len(answer.split()) <= SHORT_ANSWER else None  # must be the very same; a long one alike
+        return cls(
+            record=sample,
+            text=text,
+            answer=answer,
+            exact=digest_of([sample.form, text, answer]),
+            bucket=digest_of([sample.form, _numbers(said), _names(said), short]),
+        )
 
 
 def _said(sample: Sample) -> str:
@@ -63,25 +74,19 @@ def bands_for(threshold: float) -> int:
     return PERMUTATIONS // (rows[0] if rows else 1)
 
 
-def _particulars(text: str) -> tuple[list[str], set[str]]:
-    """The numbers of a text, and its names: capitals that don't open a sentence."""
+def _numbers(text: str) -> list[str]:
+    return sorted(re.findall(r"\d+", text))
+
+
+def _names(text: str) -> list[str]:
+    """Capitals that don't open a sentence, each once."""
     found = WORD.finditer(text)
     names = {
         fold(hit[0])
         for hit in found
         if hit[0][0].isupper() and _INSIDE.search(text[max(0, hit.start() - 8) : hit.start()])
     }
-    return sorted(re.findall(r"\d+", text)), names
-
-
-def _same_meaning(one: Sample, other: Sample, config: DedupConfig) -> bool:
-    """The same form, numbers, names and answer. An answer of a few words must be the very same; a long one alike."""
-    if one.form != other.form or _particulars(_said(one)) != _particulars(_said(other)):
-        return False
-    mine, yours = plain(_answers(one)), plain(_answers(other))
-    if mine == yours or min(len(mine.split()), len(yours.split())) <= SHORT_ANSWER:
-        return mine == yours
-    return jaccard(shingles(mine, config.shingle), shingles(yours, config.shingle)) >= config.threshold
+    return sorted(names)
 
 
 @dataclass(frozen=True)
@@ -92,55 +97,61 @@ class Original:
     likeness: float
 
 
-class _Near:
-    """An index of kept samples. Only those that share a band with any other sample are worth an object of their own."""
+@dataclass(frozen=True)
+class _Kept:
+    """A sample with its shingles, made once for all that it is compared with."""
 
-    def __init__(self, compared: list[Compared], config: DedupConfig) -> None:
-        self.config = config
-        self.index = RMinHashLSH(config.threshold, PERMUTATIONS, bands_for(config.threshold))
-        self.kept: dict[int, Compared] = {}
-        self.sketches = self._suspects(compared)
+    record: Sample
+    text: set[str]
+    answer: set[str]
 
-    def _suspects(self, compared: list[Compared]) -> dict[int, Any]:
-        """Sketches of those that share a band with another, by position."""
-        sets = (shingles(item.text, self.config.shingle) for item in compared)
-        matrix = RMinHash.digest_matrix_from_token_sets(sets, PERMUTATIONS, SEED)
-        flags = self.index.query_duplicate_flags_matrix_one_shot(matrix)
-        shared = [position for position, flag in enumerate(flags) if flag]
-        alike = (shingles(compared[position].text, self.config.shingle) for position in shared)
-        return dict(zip(shared, RMinHash.from_token_sets(alike, PERMUTATIONS, SEED), strict=True))
-
-    def original(self, position: int, item: Compared) -> Original | None:
-        """The first kept sample that this one duplicates, with their similarity; otherwise it is kept itself."""
-        if (sketch := self.sketches.get(position)) is None:
-            return None
-        mine = shingles(item.text, self.config.shingle)
-        for key in sorted(self.index.query(sketch)):
-            other = self.kept[key]
-            likeness = jaccard(mine, shingles(other.text, self.config.shingle))
-            if likeness >= self.config.threshold and _same_meaning(item.record, other.record, self.config):
+    def original(self, before: Iterable[_Kept], threshold: float) -> Original | None:
+        """The first of these that it duplicates."""
+        for other in before:
+            likeness = jaccard(self.text, other.text)
+            if likeness >= threshold and jaccard(self.answer, other.answer) >= threshold:
                 return Original(other.record, likeness)
-        self.index.insert(position, sketch)
-        self.kept[position] = item
         return None
+
+
+def _originals(bucket: list[Compared], config: DedupConfig) -> dict[str, Original]:
+    """What each near-duplicate of a bucket repeats, by its `exact`."""
+    index = RMinHashLSH(config.threshold, PERMUTATIONS, bands_for(config.threshold))
+    sets = (shingles(item.text, config.shingle) for item in bucket)
+    matrix = RMinHash.digest_matrix_from_token_sets(sets, PERMUTATIONS, SEED)
+    # Only those that share a band with another are worth objects of their own.
+    suspects = [at for at, shared in enumerate(index.query_duplicate_flags_matrix_one_shot(matrix)) if shared]
+    kept: dict[int, _Kept] = {}
+    found: dict[str, Original] = {}
+    for at in suspects:
+        item = bucket[at]
+        mine = _Kept(item.record, shingles(item.text, config.shingle), shingles(item.answer, config.shingle))
+        (sketch,) = RMinHash.from_token_sets([mine.text], PERMUTATIONS, SEED)
+        if original := mine.original((kept[key] for key in sorted(index.query(sketch))), config.threshold):
+            found[item.exact] = original
+        else:
+            index.insert(at, sketch)
+            kept[at] = mine
+    return found
 
 
 def run(config: DedupConfig, records: Iterable[Record], _ctx: PassContext) -> PassResult:
     compared = [Compared.of(record) for record in samples(records)]
-    firsts: dict[str, Sample] = {}
+    firsts: dict[str, Compared] = {}
+    buckets: defaultdict[str, list[Compared]] = defaultdict(list)
     for item in compared:
-        firsts.setdefault(item.exact, item.record)
-    fresh = [item for item in compared if firsts[item.exact] is item.record]
-    near = _Near(fresh, config) if config.near and fresh else None
-    position = 0
+        if firsts.setdefault(item.exact, item) is item:
+            buckets[item.bucket].append(item)
+    alike: dict[str, Original] = {}
+    if config.near:
+        for bucket in buckets.values():
+            if len(bucket) > 1:
+                alike |= _originals(bucket, config)
     for item in compared:
         first = firsts[item.exact]
-        if first is not item.record:
-            yield Dropped(item.record, "exact duplicate", f"of {first.id}")
-            continue
-        found = near.original(position, item) if near else None
-        position += 1
-        if found:
+        if first is not item:
+            yield Dropped(item.record, "exact duplicate", f"of {first.record.id}")
+        elif found := alike.get(item.exact):
             yield Dropped(item.record, "near-duplicate", f"of {found.record.id}, Jaccard {found.likeness:.2f}")
         else:
             yield item.record
