@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from gristmill import __version__
 from gristmill.cli import chat, check, doctor, export, init, models, run, serve, show, status, stop
-from gristmill.core.errors import GristmillError, not_installed
+from gristmill.cli.options import print_json
+from gristmill.core.errors import GristmillError, exhausted, not_installed
 
 app = typer.Typer(
     name="gristmill",
@@ -39,30 +40,37 @@ def _options(
 def main() -> None:
     """Entry point. A GristmillError ends in its message, hint and exit code; a defect shows its traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)  # a reader that has gone (head, less) ends in exit code 1, in silence
     except GristmillError as error:
-        _complain(error)
-        sys.exit(error.exit_code)
+        code = _complain(error)
+    except TyperException as error:
+        _json(type(error).__name__, error.format_message(), "See --help.", error.exit_code)
+        error.show()  # type: ignore[attr-defined]  # every one that is raised has it
+        code = error.exit_code
     except ModuleNotFoundError as error:
         named = not_installed(error, "gristmill")
         if named is None:
             raise
-        _complain(named)
-        sys.exit(named.exit_code)
-    except KeyboardInterrupt:
+        code = _complain(named)
+    except (MemoryError, OSError) as error:
+        if not exhausted(error):
+            raise
+        code = _complain(GristmillError(f"this machine gives no more: {error}", "Free memory or disk space."))
+    except typer.Abort:
         typer.echo("stopped", err=True)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        code = 130
+    sys.exit(code)
 
 
-def _complain(error: GristmillError) -> None:
-    if "--json" in sys.argv:
-        import orjson
-
-        body = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "exit": error.exit_code}
-        typer.echo(orjson.dumps(body).decode())
+def _complain(error: GristmillError) -> int:
+    _json(type(error).__name__, error.message, error.hint, error.exit_code)
     typer.secho(f"error: {error.message}", fg="red", err=True)
     if error.hint:
         typer.echo(f"  {error.hint}", err=True)
+    return error.exit_code
+
+
+def _json(error: str, message: str, hint: str, code: int) -> None:
+    """A program that asked for JSON gets one document, whatever happens."""
+    if "--json" in sys.argv:
+        print_json({"error": error, "message": message, "hint": hint, "exit": code})

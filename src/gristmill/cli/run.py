@@ -63,10 +63,7 @@ def _catch_signals(stop: threading.Event) -> None:
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:
-    import orjson
-
-    summary = orjson.loads((outcome.folder / "summary.json").read_bytes())
-    return {"run": outcome.folder.name, "folder": str(outcome.folder), **summary, "state": outcome.state}
+    return {"run": outcome.folder.name, "folder": str(outcome.folder), **outcome.summary, "state": outcome.state}
 
 
 def _tell(outcome: Outcome) -> None:

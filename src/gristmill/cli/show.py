@@ -49,9 +49,19 @@ def show(
     elif what is What.rejects:
         _rejects(folder, stage, limit, json)
     elif what is What.report:
-        typer.echo(folder.path / "report.html")
+        _report(folder, json)
     else:
         _funnel(folder, json)
+
+
+def _report(folder: RunFolder, json: bool) -> None:
+    place = folder.path / "report.html"
+    if not place.exists():
+        raise InputError(f"run {folder.path.name} has no report yet", "It is written when the run ends.")
+    if json:
+        print_json({"report": str(place)})
+    else:
+        typer.echo(place)
 
 
 def _outputs(folder: RunFolder, stage: str | None) -> dict[str, Output]:
@@ -77,15 +87,16 @@ def _records(folder: RunFolder, stage: str | None, limit: int, json: bool) -> No
     from gristmill.runs.lineage import describe
 
     outputs = _outputs(folder, stage)
-    chosen = {stage: outputs[stage]} if stage else dict(list(outputs.items())[-1:])
-    for name, output in chosen.items():
-        found = list(islice(output, limit))
-        if json:
-            print_json([{"id": r.id, "type": r.type, **r.model_dump(mode="json")} for r in found])
-            continue
-        typer.echo(f"{name}: {output.count} records" + (f", the first {limit}" if output.count > limit else ""))
-        for record in found:
-            typer.echo(f"  {describe(record)}")
+    if not outputs:
+        raise InputError(f"run {folder.path.name} has not finished a stage", "See `gristmill status`.")
+    name, output = list(outputs.items())[-1]
+    found = list(islice(output, limit))
+    if json:
+        print_json([{"id": r.id, "type": r.type, **r.model_dump(mode="json")} for r in found])
+        return
+    typer.echo(f"{name}: {output.count} records" + (f", the first {limit}" if output.count > limit else ""))
+    for record in found:
+        typer.echo(f"  {describe(record)}")
 
 
 def _rejects(folder: RunFolder, stage: str | None, limit: int, json: bool) -> None:

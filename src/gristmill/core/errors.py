@@ -6,6 +6,7 @@
     ├── ProviderError    exit 4    HTTP 502   a model could not be asked
     ├── SandboxError     exit 5    HTTP 500   untrusted code could not be isolated
     ├── CheckpointError  exit 6    HTTP 500   weights are missing, damaged or not what they claim to be
+    ├── StoreError       exit 1    HTTP 500   what was paid for cannot be kept: the disk is full or not writable
     ├── BudgetError      exit 7    HTTP 402   a budget is reached: the run is paused and can go on
     └── Cancelled        exit 130  HTTP 409   stopped by a person
     Reject               a stage drops one record, with its reason: data, not a crash
@@ -15,6 +16,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +69,10 @@ class CheckpointError(GristmillError):
     exit_code = 6
 
 
+class StoreError(GristmillError):
+    """Nothing may go on that could not be kept."""
+
+
 class BudgetError(GristmillError):
     exit_code, http_status = 7, 402
 
@@ -110,7 +116,14 @@ def not_installed(error: BaseException, where: str) -> ConfigError | None:
 
 
 # These stop the whole run: they are about the run, not about one record.
-RUN_STOPPERS = (ConfigError, BudgetError, Cancelled)
+RUN_STOPPERS = (ConfigError, BudgetError, StoreError, Cancelled)
+
+_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
+
+def exhausted(error: BaseException | None) -> bool:
+    """Whether the machine had no more memory, disk or file handles: no record's fault, and gone by the next run."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _EXHAUSTED)
 
 
 @contextmanager
@@ -123,5 +136,18 @@ def boundary(where: str) -> Iterator[None]:
     except Exception as error:  # the one broad handler: a bad record is data, not a crash
         if absent := not_installed(error, where):
             raise absent from error
-        transient = bool(getattr(error, "transient", False))
+        transient = bool(getattr(error, "transient", False)) or exhausted(error)
         raise StageFailure(Failure(where, f"{type(error).__name__}: {error}", transient)) from error
+
+
+def run_error(failed: StageFailure, what: str) -> GristmillError:
+    """What ended a run, for people: the error itself if it is ours, else trouble of the machine, or a defect."""
+    cause = failed.__cause__
+    if isinstance(cause, GristmillError):
+        return cause
+    hint = "This looks like a defect. The end of events.ndjson in the run's folder holds its traceback."
+    if exhausted(cause):
+        hint = "Free memory or disk space and run the same command again: what was done is kept."
+    error = GristmillError(f"{what} failed: {failed.failure.error}", hint)
+    error.__cause__ = cause
+    return error

@@ -6,6 +6,7 @@ when the file is opened again, and everything else about a run's past can be rea
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -36,9 +37,16 @@ class EventLog:
 
     def emit(self, event: str, **data: Any) -> None:
         line: Event = {"time": round(time.time(), 3), "event": event, **data}
-        os.write(self._fd, orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        self._append(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         for listener in self.listeners:
             listener(line)
+
+    def _append(self, line: bytes) -> None:
+        """All of it or nothing: on a full disk, half a line would swallow the one after it."""
+        size = os.fstat(self._fd).st_size
+        if os.write(self._fd, line) < len(line):
+            os.ftruncate(self._fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:
         os.close(self._fd)

@@ -51,7 +51,10 @@ def sha256_file(path: Path) -> str:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """The same files under another folder: hard links where the file system has them, copies elsewhere."""
+    """The same files under another folder: hard links where the file system has them, copies elsewhere.
+
+    They are gathered beside it and moved there together, so that a kill never leaves half of them.
+    """
     import shutil
 
     def place(src: str, dst: str) -> None:
@@ -60,6 +63,11 @@ def link_tree(source: Path, target: Path) -> None:
         except OSError:
             shutil.copy2(src, dst)
 
-    if target.exists():
-        shutil.rmtree(target)
-    shutil.copytree(source, target, copy_function=place)
+    gathered = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copytree(source, gathered, copy_function=place)
+        if target.exists():
+            shutil.rmtree(target)
+        gathered.rename(target)
+    finally:
+        shutil.rmtree(gathered, ignore_errors=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import ConfigError, GristmillError
+from gristmill.core.errors import ConfigError, StoreError
 from gristmill.core.files import sha256_file
 
 VERSION = 1
@@ -179,12 +179,12 @@ class Store:
                 reader = self._new_reader()
             return reader.execute(sql, values)
         except sqlite3.Error as error:
-            raise GristmillError(f"the store {self.path} cannot be read: {error}", _DISK_HINT) from error
+            raise StoreError(f"the store {self.path} cannot be read: {error}", _DISK_HINT) from error
 
     def _new_reader(self) -> sqlite3.Connection:
         with self._lock:
             if self._closed:
-                raise GristmillError(_CLOSED)
+                raise StoreError(_CLOSED)
             reader = _connect(self.path)
             reader.execute("PRAGMA query_only = 1")
             self._readers.append(reader)
@@ -206,7 +206,7 @@ class Store:
     def _enqueue(self, write: _Write) -> None:
         with self._lock:
             if self._closed:
-                raise GristmillError(_CLOSED)
+                raise StoreError(_CLOSED)
             self._queue.put(write)
 
     def _write_forever(self) -> None:
@@ -224,7 +224,7 @@ class Store:
             if batch:
                 _tell(batch, self._commit(batch))
 
-    def _commit(self, batch: list[_Write]) -> GristmillError | None:
+    def _commit(self, batch: list[_Write]) -> StoreError | None:
         """One transaction; the error that every writer in it must hear, if it failed."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -234,11 +234,11 @@ class Store:
         except (sqlite3.Error, OverflowError, ValueError) as error:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            return GristmillError(f"the store {self.path} cannot be written: {error}", _DISK_HINT)
+            return StoreError(f"the store {self.path} cannot be written: {error}", _DISK_HINT)
         return None
 
 
-def _tell(batch: list[_Write], error: GristmillError | None) -> None:
+def _tell(batch: list[_Write], error: StoreError | None) -> None:
     """Wake every writer of a batch: one call into each event loop, however many wait there."""
     loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for write in batch:
@@ -251,12 +251,12 @@ def _tell(batch: list[_Write], error: GristmillError | None) -> None:
             loop.call_soon_threadsafe(_settle_all, futures, error)
 
 
-def _settle_all(futures: list[asyncio.Future[None]], error: GristmillError | None) -> None:
+def _settle_all(futures: list[asyncio.Future[None]], error: StoreError | None) -> None:
     for future in futures:
         _settle(future, error)
 
 
-def _settle(future: asyncio.Future[None] | Future[None], error: GristmillError | None) -> None:
+def _settle(future: asyncio.Future[None] | Future[None], error: StoreError | None) -> None:
     if future.done():  # its task was cancelled meanwhile
         return
     if error is None:

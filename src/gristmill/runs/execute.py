@@ -8,11 +8,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import orjson
 
-from gristmill.core.errors import BudgetError, Cancelled, GristmillError, InputError
+from gristmill.core.errors import (
+    BudgetError,
+    Cancelled,
+    GristmillError,
+    InputError,
+    ProviderError,
+    StageFailure,
+    boundary,
+    run_error,
+)
 from gristmill.core.events import EventLog, Listener, read_events
 from gristmill.core.files import atomic
 from gristmill.core.records import digest_of
@@ -26,6 +36,7 @@ from gristmill.runs.folder import Counts, Output, RunFolder, Writer, reuse
 from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import run_pass
 from gristmill.runs.plan import Node, Plan
+from gristmill.runs.report import write_report
 from gristmill.runs.steps import Step
 from gristmill.runs.workspace import Workspace
 
@@ -38,7 +49,8 @@ class Outcome:
     """How an attempt ended."""
 
     folder: Path
-    state: str  # finished | paused | cancelled | failed | shown (it was finished before)
+    state: str  # finished | incomplete | paused | cancelled | failed | shown (it was finished before)
+    summary: dict[str, Any]
     error: GristmillError | None = None
 
 
@@ -51,14 +63,18 @@ def execute(
     stop: threading.Event | None = None,
 ) -> Outcome:
     """Run a plan in its workspace. Stops by itself on budgets; `stop` asks it to stop at the next safe place."""
+    if name is not None:
+        workspace.check_name(name)
     names = _Identities(plan, workspace)
     fingerprint = run_fingerprint(plan, names.before, workspace.store.file_hash)
     folder = RunFolder(workspace.runs / f"{plan.recipe.name}-{fingerprint[:8]}")
     with folder.locked():
-        if _finished(folder):
-            if name:
+        if folder.summary.get("state") == "finished":
+            if name is not None:
                 rename(folder, name)
-            return Outcome(folder.path, "shown")
+            if name is not None or not (folder.path / "report.html").exists():
+                write_report(folder)
+            return Outcome(folder.path, "shown", folder.summary)
         folder.stop_file.unlink(missing_ok=True)
         write_manifest(folder, plan, name=name, fingerprint=fingerprint, **names.hashes())
         events = EventLog(folder.path / "events.ndjson", *listeners)
@@ -67,11 +83,6 @@ def execute(
             return asyncio.run(runner.run())
         finally:
             events.close()
-
-
-def _finished(folder: RunFolder) -> bool:
-    summary = folder.path / "summary.json"
-    return summary.exists() and orjson.loads(summary.read_bytes())["state"] == "finished"
 
 
 class _Identities:
@@ -141,21 +152,40 @@ class _Runner:
         current.events.emit("run.started", run=current.folder.path.name, stages=[n.name for n in current.plan.nodes])
         error: GristmillError | None = None
         try:
-            for index, node in enumerate(current.plan.nodes):
-                await self._stage(index, node)
+            await self._stages()
             state = "finished" if not self._unreachable() else "incomplete"
+        except asyncio.CancelledError:  # from outside, at once: a pass in its thread hears it by `stop`
+            current.stop.set()
+            current.events.emit("run.interrupted", error=None)
+            raise
         except Cancelled as cancelled:
             late = current.deadline is not None and time.monotonic() > current.deadline
             error = self._out_of_time() if late else cancelled
             state = "paused" if late else "cancelled"
         except BudgetError as reached:
             error, state = reached, "paused"
+        except StageFailure as failed:
+            error, state = run_error(failed, "the run"), "failed"
         except GristmillError as broken:
             error, state = broken, "failed"
-        finally:
-            await current.client.close()
-        self._summarise(state, error)
-        return Outcome(current.folder.path, state, error)
+        summary = self._summary(state, error)
+        try:
+            with boundary("writing down how the run ended"):
+                self._write_down(summary, error)
+        except StageFailure as failed:
+            if error is None:
+                error, state = run_error(failed, "the run"), "failed"
+                summary = self._summary(state, error)
+        return Outcome(current.folder.path, state, summary, error)
+
+    async def _stages(self) -> None:
+        """All of them, in order. Engines and connections are let go however it ends."""
+        with boundary("the run"):
+            try:
+                for index, node in enumerate(self.current.plan.nodes):
+                    await self._stage(index, node)
+            finally:
+                await self.current.client.close()
 
     async def _stage(self, index: int, node: Node) -> None:
         current = self.current
@@ -236,18 +266,24 @@ class _Runner:
             "Everything done is kept. Raise budget.seconds and run the same command to go on.",
         )
 
-    def _summarise(self, state: str, error: GristmillError | None) -> None:
-        current = self.current
-        current.events.emit(f"run.{state}", error=str(error) if error else None)
-        spent = current.workspace.store.spent(current.folder.path.name)
-        funnel = {name: output.meta["counts"] for name, output in current.records.outputs.items()}
-        summary = {"state": state, "error": str(error) if error else None, "hint": error.hint if error else None}
-        spending = {"calls": spent.calls, "tokens_in": spent.tokens_in, "tokens_out": spent.tokens_out}
-        with atomic(current.folder.path / "summary.json") as file:
-            file.write(orjson.dumps({**summary, "spent": spending, "funnel": funnel}, option=orjson.OPT_INDENT_2))
-        from gristmill.runs.report import write_report
+    def _summary(self, state: str, error: GristmillError | None) -> dict[str, Any]:
+        spent = self.current.workspace.store.spent(self.current.folder.path.name)
+        return {
+            "state": state,
+            "error": str(error) if error else None,
+            "hint": error.hint if error else None,
+            "spent": {"calls": spent.calls, "tokens_in": spent.tokens_in, "tokens_out": spent.tokens_out},
+            "funnel": {name: output.meta["counts"] for name, output in self.current.records.outputs.items()},
+        }
 
-        write_report(current.folder)
+    def _write_down(self, summary: dict[str, Any], error: GristmillError | None) -> None:
+        """Event, summary, page. What lies behind an error of ours is kept too: it is what mends a defect."""
+        folder = self.current.folder
+        trace = {"traceback": "".join(format_exception(error))} if error and error.__cause__ else {}
+        self.current.events.emit(f"run.{summary['state']}", error=summary["error"], **trace)
+        with atomic(folder.path / "summary.json") as file:
+            file.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        write_report(folder)
 
 
 def _seconds_used(folder: RunFolder) -> float:

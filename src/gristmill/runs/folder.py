@@ -127,13 +127,19 @@ class RunFolder:
 
     def outputs(self) -> dict[str, Output]:
         """Finished stages by node name, in order."""
-        folders = sorted(p.parent for p in self.path.glob("stages/*/stage.json"))
+        folders = sorted(p.parent for p in self.path.glob("stages/[0-9]*/stage.json"))
         return {folder.name.partition("-")[2]: Output(folder) for folder in folders}
 
     @property
     def manifest(self) -> dict[str, Any]:
         manifest: dict[str, Any] = orjson.loads((self.path / "manifest.json").read_bytes())
         return manifest
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How the last attempt ended; empty where none has come to an end."""
+        path = self.path / "summary.json"
+        return orjson.loads(path.read_bytes()) if path.exists() else {}
 
     @property
     def stop_file(self) -> Path:
@@ -218,6 +224,7 @@ class Writer:
 
     def finish(self, fingerprint: str, **meta: Any) -> Output:
         folder = self.output.folder
+        (folder / "stage.json").unlink(missing_ok=True)  # of an earlier fingerprint: it must not vouch for new tables
         _write_table(folder / "records.parquet", self._rows, RECORDS)
         _write_table(folder / "rejects.parquet", self._rejects, REJECTS)
         data = {"fingerprint": fingerprint, "digest": self._hash.hexdigest(), "counts": vars(self.counts), **meta}

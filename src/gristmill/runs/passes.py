@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gristmill.core.errors import GristmillError, InputError, StageFailure, boundary
+from gristmill.core.errors import InputError, StageFailure, boundary, run_error
 from gristmill.core.errors import Reject as Rejection
 from gristmill.core.files import link_tree
 from gristmill.core.records import Checkpoint, Record
@@ -41,11 +41,8 @@ def _consume(current: Current, node: Node, context: Context, inputs: list[Record
     except Rejection as reject:
         raise InputError(f"stage {node.name}: {reject.reason}", reject.detail) from reject
     except StageFailure as failed:  # a pass has no single record to blame: its error is the run's
-        cause = failed.__cause__
-        if isinstance(cause, GristmillError):
-            raise cause from cause.__cause__
-        said = f"stage {node.name} ({node.kind}) failed: {failed.failure.error}"
-        raise GristmillError(said, "This looks like a defect; --traceback shows where.") from cause
+        error = run_error(failed, f"stage {node.name} ({node.kind})")
+        raise error from error.__cause__
 
 
 def _placed(current: Current, node: Node, context: Context, made: Checkpoint) -> Checkpoint:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from gristmill.core.events import read_events
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.workspace import Workspace
@@ -15,8 +13,7 @@ def run_status(workspace: Workspace, name: str) -> dict[str, Any]:
     """State, stage, progress, spending. `interrupted`: the process died; the same command goes on."""
     folder = RunFolder(workspace.find_run(name))
     manifest = folder.manifest
-    summary_path = folder.path / "summary.json"
-    summary: dict[str, Any] = orjson.loads(summary_path.read_bytes()) if summary_path.exists() else {}
+    summary = folder.summary
     stage, progress, ended = None, None, None
     for event in read_events(folder.path / "events.ndjson"):
         kind = event["event"]

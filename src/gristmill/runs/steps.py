@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import Cancelled, GristmillError, ProviderError, StageFailure, boundary
+from gristmill.core.errors import Cancelled, Failure, GristmillError, ProviderError, StageFailure, boundary
 from gristmill.core.errors import Reject as Rejection
 from gristmill.core.records import Record, digest_of, from_row
 from gristmill.core.store import Store
@@ -46,6 +46,7 @@ class Step:
         self.unreachable: dict[str, str] = {}  # key -> error, not kept: the next run asks again
         self.done = self.failures = 0
         self.last_error: StageFailure | None = None
+        self.ended = False  # one worker is through: nothing is left, or the run stops
 
     async def run(self, writer: Writer) -> None:
         """Every record through the step, then every outcome to the writer, in input order."""
@@ -53,12 +54,14 @@ class Step:
         jobs = self._jobs_left()
         workers = [asyncio.create_task(self._work(jobs)) for _ in range(self.width)]
         try:
-            await asyncio.gather(*workers)
-        except BaseException:
+            await asyncio.wait(workers)  # when one fails, the others still keep what they are being answered
+        finally:
             for worker in workers:
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            raise
+            ends = await asyncio.gather(*workers, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
         if self.current.stopping():
             raise Cancelled("stopped", "Run the same command again to go on.")
         self._judge(final=True)
@@ -77,20 +80,31 @@ class Step:
             fresh: set[str] = set()
             for job in batch:
                 if job.key in kept or job.key in fresh:
+                    self._remember(kept.get(job.key, b""))
                     self._tick()
                 else:
                     fresh.add(job.key)
                     yield job
 
+    def _remember(self, kept: bytes) -> None:
+        """Failures of earlier attempts count: a run that stopped at too many does not creep on by being run again."""
+        if kept.startswith(b'{"failure"'):  # as `_one` gives it; the rest need not be parsed for this
+            self.failures += 1
+            failure = Failure(self.node.kind, str(orjson.loads(kept)["failure"]), transient=False)
+            self.last_error = StageFailure(failure)
+
     async def _work(self, jobs: Iterator[Job]) -> None:
-        for job in jobs:
-            if self.current.stopping():
-                return
-            outcome = await self._one(job)
-            if outcome is not None:
-                await self.store.put_result(job.key, orjson.dumps(outcome))
-            self._tick()
-            self._judge()
+        try:
+            for job in jobs:
+                if self.ended or self.current.stopping():
+                    return
+                outcome = await self._one(job)
+                if outcome is not None:
+                    await self.store.put_result(job.key, orjson.dumps(outcome))
+                self._tick()
+                self._judge()
+        finally:
+            self.ended = True
 
     async def _one(self, job: Job) -> dict[str, Any] | None:
         """What became of one record, as it is kept; None when it could not be asked and is to be asked again."""
@@ -117,12 +131,13 @@ class Step:
     def _judge(self, *, final: bool = False) -> None:
         """Past `max_failures` the stage stops: going on would only fail more."""
         done = self.done if not final else len(self.inputs)
-        enough = final or self.done >= JUDGED_AFTER
-        if not self.last_error or not enough or self.failures <= self.node.config.max_failures * done:
+        most = self.node.config.max_failures
+        enough = final or self.done >= JUDGED_AFTER or most == 0
+        if not self.last_error or not enough or self.failures <= most * done:
             return
-        if final and self.failures < done and done < JUDGED_AFTER:
+        if final and most and self.failures < done < JUDGED_AFTER:
             return  # too few to judge by a share, and some went well
-        raise _stopped(self.node, self.failures, done, self.last_error)
+        raise _stopped(self.node, self.failures, done, self.last_error) from self.last_error.__cause__
 
     def _write(self, writer: Writer, job: Job, kept: bytes | None) -> None:
         if kept is None:

@@ -1,17 +1,21 @@
-"""Workspace: the folder that holds the store, the runs, and what runs share. Runs go by id, name or `latest`."""
+"""Workspace: the folder that holds the store, the runs, and what runs share. Runs go by id, name or `latest`.
+
+A name may be given again, to another run: it then means the one that was started last.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import orjson
 
-from gristmill.core.errors import InputError
+from gristmill.core.errors import ConfigError, InputError
 from gristmill.core.store import Store
 
-DEFAULT = Path(".gristmill")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,16 @@ class Workspace:
         """Derived files by content (unpacked weights, GGUF files): safe to delete."""
         return self.root / "cache"
 
+    @staticmethod
+    def check_name(name: str) -> None:
+        """Names stand in commands and in file names, and `latest` means something already."""
+        if name == "latest" or not _NAME.fullmatch(name):
+            raise ConfigError(f"a run cannot be called `{name}`", "Use letters, digits, - _ and ., and not `latest`.")
+
     def manifests(self) -> list[dict[str, object]]:
         """Manifests of all runs, the one started last first."""
-        found = [orjson.loads(p.read_bytes()) for p in self.runs.glob("*/manifest.json")]
-        return sorted(found, key=lambda m: str(m["started"]), reverse=True)
+        paths = sorted(self.runs.glob("*/manifest.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+        return sorted((orjson.loads(p.read_bytes()) for p in paths), key=lambda m: str(m["started"]), reverse=True)
 
     def find_run(self, name: str) -> Path:
         """The folder of a run, by id, name or `latest` (the one started last)."""
