@@ -53,12 +53,13 @@ coverage: setup ## branch coverage; core, runs and llm must reach 90 %
 
 demo: setup ## real documents to a taught, examined model: ten minutes on two cores
 	$(BIN)/gristmill run recipes/demo.yaml --name demo
+	$(BIN)/gristmill chat demo --ask "Who is the keeper of Skorrow Light?"
 	@echo
 	@echo "the report:   xdg-open $$($(BIN)/gristmill show demo report)"
 	@echo "ask it:       $(BIN)/gristmill chat demo"
 	@echo "serve it:     $(BIN)/gristmill serve demo"
 
-bench: setup ## speed against peers, as ratios
+bench: setup ## the figures that README and bench/RESULTS.md quote
 	$(BIN)/python -m bench
 
 docs: setup ## docs/reference.md anew, from the code

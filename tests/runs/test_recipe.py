@@ -57,9 +57,12 @@ stages:
         (2, "seed"),
         (4, "not an address"),
         (4, "env:NAME"),
-        (7, "unknown key `tokenz` Did you mean `tokens`?"),
-        (8, "unknown kind `generate.qaa` Did you mean generate.qa?"),
+        (7, "unknown key `tokenz`. Did you mean `tokens`?"),
+        (8, "unknown kind `generate.qaa`. Did you mean generate.qa?"),
         (11, "placeholder"),
+        (6, "no such file or folder: nowhere/"),
+        (9, "no model is called `judge`"),
+        (9, "names no other stage: chunk"),
     ]:
         assert any(f"bad.yaml:{line}:" in f and words in f for f in found), (line, words, found)
     assert not any("sk-secret" in f for f in found)
@@ -101,7 +104,7 @@ stages:
     assert "generate.qa has no prompt `other`" in found
     project.write("mine.md", "@user\n{{sentences}} {{everything}}")
     found = "\n".join(problems(project.write("bad.yaml", text)))
-    assert "mine.md uses unknown names: everything Known: " in found
+    assert "mine.md uses unknown names: everything. Known: " in found
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ stages:
         ("name: a\nname: b\nstages: {read: {kind: ingest.read, paths: [documents]}}\n", "`name` stands twice"),
         ("name: a\nstages: {}\n", "at least one stage"),
         ("name: Big Name\nstages: {read: {kind: ingest.read, paths: [documents]}}\n", "is no name"),
-        ("name: a\nstagez: {}\n", "unknown key `stagez` Did you mean `stages`?"),
+        ("name: a\nstagez: {}\n", "unknown key `stagez`. Did you mean `stages`?"),
         ("name: a\nstages: {read: 5}\n", "is a mapping"),
         ("name: a\nstages: {read: {paths: [documents]}}\n", "a stage needs a `kind`"),
         ("name: a\nstages: {c: {kind: curate.dedup}}\n", "needs the output of a stage before it"),

@@ -10,26 +10,32 @@ from gristmill.runs.folder import RunFolder
 
 
 def funnel_table(folder: RunFolder) -> str:
-    """One line a stage: in, out, and why anything was dropped."""
-    rows: list[list[Any]] = []
+    """One line a stage: in, out, and why anything was dropped. Columns that are zero everywhere are left out."""
+    columns: dict[str, list[Any]] = {"stage": [], "in": [], "out": []}
+    optional = ("rejected", "failed", "unreachable", "duplicates", "invalid", "truncated", "calls", "tokens")
+    columns |= {name: [] for name in (*optional, "dropped because")}
     for name, output in folder.outputs().items():
         counts = output.meta["counts"]
         more = counts["more"]
         reasons = sorted({**counts["rejected"], **counts["failed"]}.items(), key=lambda item: -item[1])
-        why = ", ".join(f"{reason} {n}" for reason, n in reasons[:3]) + (", …" if len(reasons) > 3 else "")
-        rows.append(
-            [
-                name,
-                counts["taken"],
-                counts["given"],
-                sum(counts["rejected"].values()),
-                sum(counts["failed"].values()),
-                int(more.get("calls", 0)),
-                int(more.get("tokens_in", 0) + more.get("tokens_out", 0)),
-                why,
-            ]
-        )
-    return table(["stage", "in", "out", "rejected", "failed", "calls", "tokens", "dropped because"], rows)
+        row = {
+            "stage": name,
+            "in": counts["taken"],
+            "out": counts["given"],
+            "rejected": sum(counts["rejected"].values()),
+            "failed": sum(counts["failed"].values()),
+            "unreachable": counts["unreachable"],
+            "duplicates": counts["duplicates"],
+            "invalid": int(more.get("invalid", 0)),
+            "truncated": int(more.get("truncated", 0)),
+            "calls": int(more.get("calls", 0)),
+            "tokens": int(more.get("tokens_in", 0) + more.get("tokens_out", 0)),
+            "dropped because": ", ".join(f"{why} {n}" for why, n in reasons[:3]) + (", …" if len(reasons) > 3 else ""),
+        }
+        for column, value in row.items():
+            columns[column].append(value)
+    shown = [name for name, values in columns.items() if name not in optional or any(values)]
+    return table(shown, [list(row) for row in zip(*(columns[name] for name in shown), strict=True)])
 
 
 def exam_table(folder: RunFolder) -> str:

@@ -118,7 +118,7 @@ def not_installed(error: BaseException, where: str) -> ConfigError | None:
 # These stop the whole run: they are about the run, not about one record.
 RUN_STOPPERS = (ConfigError, BudgetError, StoreError, Cancelled)
 
-_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 def exhausted(error: BaseException | None) -> bool:

@@ -28,9 +28,9 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Means:
-    """Marks a config field's string as something that `check` can look up."""
+    """Says what a config field stands for: a model's role, a path, or `pace`: how fast and how safely, never what."""
 
-    what: Literal["role", "path"]
+    what: Literal["role", "path", "pace"]
 
 
 Role = Annotated[str, Means("role")]
@@ -38,6 +38,10 @@ Role = Annotated[str, Means("role")]
 
 InputPath = Annotated[str, Means("path")]
 """A file or folder that must exist before the run; relative to the recipe's folder."""
+
+
+PACE = Means("pace")
+"""Marks a setting that does not change what comes out, so that changing it redoes nothing."""
 
 
 class StageConfig(BaseModel):
@@ -48,7 +52,9 @@ class StageConfig(BaseModel):
     kind: str = Field(description="What the stage does: room.kind, for example generate.qa")
     needs: list[str] | None = Field(None, description="Stages whose output it takes; the previous stage when not given")
     after: str | None = Field(None, description="With `extends`: place this stage after that one")
-    max_failures: float = Field(0.05, ge=0, le=1, description="Share of failed records at which the run stops")
+    max_failures: Annotated[float, PACE] = Field(
+        0.05, ge=0, le=1, description="Share of failed records at which the run stops"
+    )
     prompts: dict[str, InputPath] = Field(default_factory=dict, description="Own files in place of the kind's prompts")
 
 
@@ -65,6 +71,8 @@ class Stage:
     prompts: tuple[str, ...] = ()  # names of files in the room's prompts/ folder
     inputs: str = ""  # "module:function" of (config, base) -> list of files whose content the run depends on
     artifacts: bool = False  # a pass that writes a folder (weights): ctx.folder is kept with its result
+    libraries: tuple[str, ...] = ()  # packages whose version decides what comes out
+    programs: tuple[str, ...] = ()  # programs of the system that decide it, by being there and by their version
     extras: tuple[str, ...] = ()  # of the package, without which it cannot run
     keep: bool = True  # False: made anew each run (it writes files into the run folder)
 

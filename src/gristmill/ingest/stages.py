@@ -57,7 +57,17 @@ STAGES: StageTable = {
             part="files",
             inputs="gristmill.ingest.files:inputs",
         ),
-        Stage(code="gristmill.ingest.read:run", config=ReadConfig, takes=(File,), gives=(Document,)),
+        Stage(
+            code="gristmill.ingest.read:run",
+            config=ReadConfig,
+            takes=(File,),
+            gives=(Document,),
+            libraries=(
+                *("charset-normalizer", "lxml", "mammoth", "markdown-it-py", "openpyxl", "py3langid"),
+                *("pypdfium2", "python-pptx", "trafilatura"),
+            ),
+            programs=("tesseract",),
+        ),
     ),
     "ingest.chunk": (
         Stage(

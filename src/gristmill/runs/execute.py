@@ -25,7 +25,7 @@ from gristmill.core.errors import (
 )
 from gristmill.core.events import EventLog, Listener, read_events
 from gristmill.core.files import atomic
-from gristmill.core.records import digest_of
+from gristmill.core.records import Checkpoint, digest_of
 from gristmill.llm.budget import Budget, Limits
 from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec, StageSpec, remote_identity
@@ -34,7 +34,7 @@ from gristmill.runs.context import Context, Current
 from gristmill.runs.fingerprint import node_key, outside, run_fingerprint
 from gristmill.runs.folder import Counts, Output, RunFolder, Writer, reuse
 from gristmill.runs.manifest import rename, write_manifest
-from gristmill.runs.passes import run_pass
+from gristmill.runs.passes import link_weights, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
 from gristmill.runs.steps import Step
@@ -197,10 +197,20 @@ class _Runner:
         fingerprint = digest_of([key, inputs_key])
         made = self._kept(node, output, fingerprint)
         if made is None:
+            if node.stage.artifacts:
+                self._must_be_whole(node)
             made = await self._make(node, output, key, fingerprint)
         current.records.add(node.name, made)
         if not made.count:
             raise InputError(f"stage {node.name} gave nothing", _why_empty(made))
+
+    def _must_be_whole(self, node: Node) -> None:
+        """Weights are not trained on data that the next run will complete: they would have to be trained again."""
+        if missing := self._unreachable():
+            raise ProviderError(
+                f"stage {node.name} waits: {missing} records before it could not be asked",
+                "Run the same command again: it asks for those alone.",
+            )
 
     def _kept(self, node: Node, output: Output, fingerprint: str) -> Output | None:
         """The stage's finished output: in this run's folder, or in another run's."""
@@ -216,7 +226,12 @@ class _Runner:
         if Output(source).meta.get("fingerprint") != fingerprint or source == output.folder:
             return None
         self.current.events.emit("stage.reused", stage=node.name, source=where.decode())
-        return reuse(source, output)
+        reused = reuse(source, output)
+        if node.stage.artifacts:
+            for record in reused:
+                if isinstance(record, Checkpoint):
+                    link_weights(self.current, node, record)
+        return reused
 
     async def _make(self, node: Node, output: Output, key: dict[str, Any], fingerprint: str) -> Output:
         current = self.current

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Iterable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gristmill.core.errors import ConfigError
 from gristmill.core.records import digest_of
 from gristmill.core.stage import load_code
 from gristmill.runs.plan import Node, Plan
@@ -18,32 +21,40 @@ from gristmill.runs.plan import Node, Plan
 
 @cache
 def code_hash(module: str) -> str:
-    """Hash of a stage's module and of everything it imports from its own room and from `tasks`."""
-    room = module.rpartition(".")[0]
-    seen: dict[str, bytes] = {}
-    left = [module]
-    while left:
-        name = left.pop()
-        spec = importlib.util.find_spec(name)
-        if name in seen or spec is None or spec.origin is None:
-            continue
-        seen[name] = Path(spec.origin).read_bytes()
-        left += [n for n in _imports(seen[name]) if n.startswith((f"{room}.", "gristmill.tasks"))]
-    return digest_of({name: hashlib.sha256(text).hexdigest() for name, text in seen.items()})
+    """Hash of the code that decides a stage's results: all of its room, and of `tasks` and `models` below it.
+
+    Whole rooms, since a stage's code may run in a child process that no import leads to. A change redoes work, never
+    answers: those are kept under what was asked. Of a plug-in: all of its package.
+    """
+    package = module.rpartition(".")[0] if module.startswith("gristmill.") else module.partition(".")[0]
+    packages = [package, *(("gristmill.tasks", "gristmill.models") if module.startswith("gristmill.") else ())]
+    return digest_of({str(path): digest for name in packages for path, digest in _sources(name)})
 
 
-def _imports(text: bytes) -> Iterable[str]:
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names if _is_module(node.module, alias.name))
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+def _sources(package: str) -> Iterator[tuple[str, str]]:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"the code of {package} cannot be found", "Install it again.")
+    folder = Path(spec.origin).parent
+    paths = sorted(folder.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
+    for path in paths:
+        yield f"{package}/{path.relative_to(folder).as_posix()}", hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _is_module(package: str, name: str) -> bool:
-    spec = importlib.util.find_spec(package) if package.startswith("gristmill.") else None
-    return bool(spec and spec.submodule_search_locations and importlib.util.find_spec(f"{package}.{name}"))
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _program(name: str) -> str | None:
+    """What a program says of its version; None where it is not installed."""
+    if shutil.which(name) is None:
+        return None
+    done = subprocess.run([name, "--version"], capture_output=True, text=True, check=False, timeout=20)
+    return (done.stdout or done.stderr).partition("\n")[0]
 
 
 def node_key(
@@ -51,12 +62,15 @@ def node_key(
 ) -> dict[str, Any]:
     """Everything but the records it takes that a node's results depend on. `identity` names the weights of a role."""
     return {
+        "stage": node.entry,  # its random choices and its records' origin name it
         "kind": node.kind,
         "code": code_hash(node.stage.code.partition(":")[0]),
         "settings": plan.settings(node),
         "prompts": {name: prompt.hash for name, prompt in node.prompts.items()},
         "models": {role: identity(role) for role in node.roles},
         "seed": plan.recipe.seed,
+        "libraries": {name: _version(name) for name in node.stage.libraries},
+        "programs": {name: _program(name) for name in node.stage.programs},
         "files": outside(plan, node, file_hash),
     }
 

@@ -11,6 +11,8 @@ from gristmill.core.errors import InputError
 from gristmill.core.records import Chunk, Document, Fact, File, Quote, Record, Sample, Score, Task
 from gristmill.core.store import Store
 from gristmill.runs.folder import RunFolder
+from gristmill.tasks.graders.short_answer import find
+from gristmill.tasks.graders.words import read_words
 
 
 @dataclass
@@ -89,10 +91,10 @@ def _quotes(record: Record) -> list[Quote]:
 
 
 def _answers(task: Task, quote: Quote) -> bool:
-    """Whether a source holds the answer to a question: same document, and the answer's words in it."""
+    """Whether a source holds the answer to a question: same document, and the answer whole, as a grader reads it."""
     same = not task.document or Path(task.document).name == Path(quote.path).name
-    text = quote.text.casefold()
-    return same and any(answer.casefold() in text for answer in task.answers)
+    words = read_words(quote.text)
+    return same and any(find(read_words(answer), words) for answer in task.answers)
 
 
 def describe(record: Record) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 
-from gristmill.core.errors import InputError, StageFailure, boundary, run_error
+from gristmill.core.errors import Cancelled, InputError, StageFailure, boundary, run_error
 from gristmill.core.errors import Reject as Rejection
 from gristmill.core.files import link_tree
 from gristmill.core.records import Checkpoint, Record
@@ -24,18 +24,20 @@ async def run_pass(
 ) -> None:
     """In a thread, so that progress, stop requests and model answers go on meanwhile."""
     counts.taken = len(inputs)
-    with _held(context.folder) if node.stage.artifacts else _nothing():
-        await asyncio.to_thread(_consume, current, node, context, inputs, writer)
+    await asyncio.to_thread(_consume, current, node, context, inputs, writer)
 
 
 def _consume(current: Current, node: Node, context: Context, inputs: list[Record], writer: Writer) -> None:
     try:
-        with boundary(node.kind):
+        with boundary(node.kind), _held(context) if node.stage.artifacts else nullcontext():
             for made in node.stage.load()(node.config, inputs, context):
                 if isinstance(made, Dropped):
                     writer.drop(Reject(made.record, "rejected", made.reason, made.detail))
                 elif isinstance(made, Checkpoint):
-                    writer.give([_placed(current, node, context, made)])
+                    folder = context.folder / str(made.marks["folder"])
+                    placed = made.marked(folder=os.path.relpath(folder, current.workspace.root))
+                    link_weights(current, node, placed)
+                    writer.give([placed])
                 else:
                     writer.give([made])
     except Rejection as reject:
@@ -45,25 +47,30 @@ def _consume(current: Current, node: Node, context: Context, inputs: list[Record
         raise error from error.__cause__
 
 
-def _placed(current: Current, node: Node, context: Context, made: Checkpoint) -> Checkpoint:
-    """Link the weights into the run's own folder, and say where they lie in the workspace."""
-    source = context.folder / str(made.marks["folder"])
+def link_weights(current: Current, node: Node, checkpoint: Checkpoint) -> None:
+    """A checkpoint's files in the run's own folder too, so that the run stands alone."""
+    source = current.workspace.root / str(checkpoint.marks["folder"])
     link_tree(source, current.folder.path / "checkpoints" / node.entry)
-    return made.marked(folder=os.path.relpath(source, current.workspace.root))
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _held(context: Context) -> Iterator[None]:
     """Two runs that need the same weights take turns: the second finds them made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    context.folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(context.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        while not _locked(fd):
+            if context.stopping():
+                raise Cancelled("stopped while another run trained", "Run the same command again to go on.")
+            time.sleep(0.2)
         yield
     finally:
         os.close(fd)
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -12,7 +12,7 @@ from gristmill.core.errors import ConfigError, GristmillError
 from gristmill.core.extras import install_line, missing
 from gristmill.core.prompt import Prompt, read_prompt
 from gristmill.core.secrets import resolve
-from gristmill.core.stage import Means, Stage, StageConfig
+from gristmill.core.stage import PACE, Means, Stage, StageConfig
 from gristmill.llm.spec import LocalSpec, OpenAISpec, StageSpec
 from gristmill.models.weights import locate
 from gristmill.runs.kinds import kinds
@@ -48,7 +48,9 @@ class Plan:
 
     def settings(self, node: Node) -> dict[str, Any]:
         """What of a node's config decides its result: not where it stands, nor when it gives up."""
-        return node.config.model_dump(mode="json", exclude={"needs", "after", "max_failures", "prompts"})
+        fields = type(node.config).model_fields.items()
+        pace = {name for name, info in fields if PACE in info.metadata}
+        return node.config.model_dump(mode="json", exclude={"needs", "after", "prompts"} | pace)
 
 
 def make_plan(path: Path, sets: list[str] | None = None) -> Plan:
@@ -59,18 +61,22 @@ def make_plan(path: Path, sets: list[str] | None = None) -> Plan:
         _check_types(plan)
     _check_models(plan)
     if recipe.source.problems:
-        raise RecipeError(sorted(recipe.source.problems, key=lambda p: (p.place.file, p.place.line)))
+        raise RecipeError(recipe.source.problems)
     return plan
 
 
 def _nodes(recipe: Loaded) -> list[Node]:
     nodes: list[Node] = []
     previous: str | None = None
-    for name, config in recipe.stages.items():
+    for name in recipe.named("stages"):
+        config = recipe.stages.get(name)
+        if config is None:  # broken, and reported: what follows it cannot be typed, but all else is checked
+            previous = None
+            continue
         chain = kinds()[config.kind]
         needs = _needs(recipe, name, config, chain[0], previous)
         roles = tuple(_roles(recipe, name, config))
-        specs = [recipe.models[role] for role in roles]
+        specs = [recipe.models.get(role) for role in roles]
         waits = tuple(spec.from_ for spec in specs if isinstance(spec, StageSpec))
         _check_paths(recipe, name, config)
         for stage in chain:
@@ -88,8 +94,9 @@ def _needs(recipe: Loaded, name: str, config: StageConfig, first: Stage, previou
     if config.needs is None:
         return (previous,) if previous and first.takes else ()
     for need in config.needs:
-        if need not in recipe.stages or need == name:
-            recipe.source.problem(where, f"`needs` names no other stage: {need}", f"Known: {', '.join(recipe.stages)}.")
+        if need not in recipe.named("stages") or need == name:
+            known = f"Known: {', '.join(recipe.named('stages'))}."
+            recipe.source.problem(where, f"`needs` names no other stage: {need}", known)
     if config.needs and not first.takes:
         recipe.source.problem(where, f"{config.kind} takes nothing from other stages", "Remove `needs`.")
     return tuple(n for n in config.needs if n in recipe.stages and n != name)
@@ -116,8 +123,9 @@ def _inner(annotation: Any, what: str) -> bool:
 
 def _roles(recipe: Loaded, name: str, config: StageConfig) -> Iterator[str]:
     for key, role in means(config, "role"):
-        if role not in recipe.models:
-            known = f"Known: {', '.join(recipe.models)}." if recipe.models else "The recipe names no models."
+        if role not in recipe.named("models"):
+            names = recipe.named("models")
+            known = f"Known: {', '.join(names)}." if names else "The recipe names no models."
             recipe.source.problem(("stages", name, key), f"no model is called `{role}`", known)
         else:
             yield role
@@ -201,12 +209,14 @@ def _check_models(plan: Plan) -> None:
     for node in plan.nodes:
         for extra in node.stage.extras:
             _check_extra(recipe, ("stages", node.entry), extra)
-    used = {role for node in plan.nodes for role in node.roles}
+    used = {role for config in recipe.stages.values() for _, role in means(config, "role")}
     for name, spec in recipe.models.items():
         where = ("models", name)
         if name not in used:
             continue
         if isinstance(spec, StageSpec):
+            if spec.from_ in recipe.named("stages") and spec.from_ not in recipe.stages:
+                continue  # broken, and reported
             config = recipe.stages.get(spec.from_)
             if config is None or "Checkpoint" not in [t.__name__ for t in kinds()[config.kind][-1].gives]:
                 recipe.source.problem(where, f"`from: {spec.from_}` names no stage that trains a model")

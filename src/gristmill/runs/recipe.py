@@ -41,7 +41,7 @@ class Recipe(BaseModel):
 
     name: str = Field(description="Short name; runs are called after it")
     description: str = ""
-    seed: int = Field(0, ge=0, description="Every random choice of the run follows from it")
+    seed: int = Field(0, ge=0, lt=2**63, description="Every random choice of the run follows from it")
     budget: Limits = Limits()
     models: dict[str, Any] = Field(default_factory=dict, description="Roles: name -> provider and model")
     stages: dict[str, Any] = Field(description="Stages: name -> kind and its settings")
@@ -63,16 +63,22 @@ class Loaded:
     def base(self) -> Path:
         return self.source.base
 
+    def named(self, section: str) -> list[str]:
+        """Every name in `stages` or `models`, of broken entries too."""
+        entries = self.source.data.get(section)
+        return list(entries) if isinstance(entries, dict) else []
+
 
 def load_recipe(path: Path, sets: list[str] | None = None) -> Loaded:
-    """Read, merge, validate. Raises RecipeError with every problem."""
+    """Read, merge, validate. Problems are gathered in `source`; entries that have some are left out, so that the plan
+    can look for more among the others. Raises RecipeError when no stage is left."""
     source = read_source(path, sets)
     _find_placeholders(source)
-    top = _top(source)
+    top = _top(source) or Recipe(name="unsound", stages={})  # its problem is noted; the rest is checked all the same
     models = dict(_models(source))
     stages = dict(_stages(source))
-    if source.problems or top is None:
-        raise RecipeError(sorted(source.problems, key=lambda p: (p.place.file, p.place.line)))
+    if not stages:
+        raise RecipeError(source.problems)
     return Loaded(top.name, top.description, top.seed, top.budget, models, stages, source)
 
 

@@ -34,7 +34,7 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}" + (f" {self.hint}" if self.hint else "")
+        return f"{self.place}: {self.message}" + (f". {self.hint}" if self.hint else "")
 
 
 class RecipeError(ConfigError):
@@ -42,8 +42,8 @@ class RecipeError(ConfigError):
 
     def __init__(self, problems: list[Problem]) -> None:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        super().__init__(f"{count} in the recipe\n" + "\n".join(f"  {p}" for p in problems))
-        self.problems = problems
+        self.problems = sorted(problems, key=lambda p: (p.place.file, p.place.line))
+        super().__init__(f"{count} in the recipe\n" + "\n".join(f"  {p}" for p in self.problems))
 
 
 @dataclass
@@ -124,11 +124,19 @@ class _Reader:
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*where, str(i))) for i, item in enumerate(node.value)]
-        return yaml.SafeLoader("").construct_object(node)
+        try:
+            return yaml.SafeLoader("").construct_object(node)
+        except (yaml.YAMLError, ValueError):  # a date that no calendar has
+            self.source.problems.append(Problem(self.source.place(where), f"not a value: {node.value}", "Quote it."))
+            return None
 
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                place = Place(self.file, key_node.start_mark.line + 1)
+                self.source.problems.append(Problem(place, "a key is a name, not a list or a mapping"))
+                continue
             key = str(key_node.value)
             here = (*where, key)
             place = Place(self.file, key_node.start_mark.line + 1)
@@ -173,7 +181,7 @@ def _assign(source: Source, assignment: str) -> None:
         raise RecipeError([Problem(place, "write it as --set a.b=value")])
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError([Problem(place, "the value is not valid YAML", "Quote it for the shell.")]) from error
     target = source.data
     for key in keys[:-1]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gristmill.core.records import Checkpoint, Sample
+from gristmill.core.stage import PACE, Role, Stage, StageConfig
 from gristmill.core.stage import STAGES as Stages
-from gristmill.core.stage import Role, Stage, StageConfig
 from gristmill.models.lora import LoraConfig
 
 DEFAULT_EPOCHS = 4.0
@@ -59,8 +59,8 @@ class SftConfig(StageConfig):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many evaluations without a better loss, and keep the best weights"
     )
-    save_every: int = Field(50, ge=1, description="Steps between two checkpoints to go on from")
-    keep: int = Field(2, ge=1, description="Checkpoints to keep while training (the best one besides)")
+    save_every: Annotated[int, PACE] = Field(50, ge=1, description="Steps between two checkpoints to go on from")
+    keep: Annotated[int, PACE] = Field(2, ge=1, description="Checkpoints to keep while training (the best one besides)")
     threads: int | None = Field(None, ge=1, description="CPU threads; every core that may be used, if not given")
 
     @model_validator(mode="after")
@@ -93,6 +93,7 @@ STAGES: Stages = {
             shape="pass",
             artifacts=True,
             extras=("train",),
+            libraries=("torch", "transformers", "peft"),
         ),
     ),
 }

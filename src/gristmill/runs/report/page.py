@@ -51,12 +51,19 @@ def _head(folder: RunFolder, summary: dict[str, Any], exams: list[Report]) -> st
     manifest, spent = folder.manifest, summary["spent"]
     cost = f"{spent['calls']} model calls, {spent['tokens_in'] + spent['tokens_out']:,} tokens"
     sub = f"run {manifest['id']} · {manifest['started']} · seed {manifest['seed']} · {cost}"
-    headline = _error(summary) if summary["error"] else _verdict(exams)
+    headline = _error(summary) if summary["error"] else _missing(summary) + _verdict(exams)
     return f"<header><h1>{escape(manifest['name'])}</h1><p class=sub>{escape(sub)}</p>{headline}</header>"
 
 
 def _error(summary: dict[str, Any]) -> str:
     return f'<p class="headline bad">{escape(summary["state"])}: {escape(summary["error"])}</p>'
+
+
+def _missing(summary: dict[str, Any]) -> str:
+    """What a run that is not whole still lacks."""
+    missing = sum(counts["unreachable"] for counts in summary["funnel"].values())
+    said = f"incomplete: {missing} records could not be asked; the same command asks for them again"
+    return f'<p class="headline bad">{said}</p>' if missing else ""
 
 
 def _verdict(exams: list[Report]) -> str:
@@ -124,6 +131,8 @@ def _question(q: dict[str, Any], arms: list[str]) -> str:
 def _flow(name: str, output: Output) -> charts.Flow:
     counts = output.meta["counts"]
     why = {**counts["rejected"], **counts["failed"]}
+    if counts["unreachable"]:
+        why["could not be asked"] = counts["unreachable"]
     said = ", ".join(f"{reason} {n}" for reason, n in sorted(why.items(), key=lambda item: -item[1]))
     return charts.Flow(name, counts["taken"], counts["given"], sum(why.values()), said)
 
