@@ -26,6 +26,7 @@ class Reader:
     knows: dict[str, str]
     asked: list[list[Message]] = field(default_factory=list)
     identity: str = "local:abc"
+    context: int | None = 2048
 
     async def chat(self, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, **_: Any) -> Answer:
         assert temperature == 0.0
@@ -108,6 +109,7 @@ async def test_from_questions_to_report(tmp_path: Path) -> None:
         (1, 2, 0),
         (2, 2, 2),
     ]
+    assert (data["n"], data["lost"], data["quantization"]) == (2, 0, "q8_0")
     assert arms["tuned"]["low"] < 0.5 < arms["tuned"]["high"]
     assert arms["tuned"]["tuned"] and not arms["student"]["tuned"] and not arms["student, open book"]["tuned"]
     assert arms["tuned"]["reasons"] == {"right": 1, "several candidates": 1}
@@ -142,6 +144,31 @@ async def test_all_arms_are_asked_in_the_same_words(tmp_path: Path) -> None:
     assert student.asked[3][-1].content == f"{BELLS.text}\n\n{BELL.question}"
 
 
+async def test_a_question_that_one_arm_lost_is_left_out_and_counted(tmp_path: Path) -> None:
+    settings, ctx = config(tasks="exam.jsonl"), desk(tmp_path)
+    first, _ = exam.tasks(settings, [GUILD, BELLS], ctx)
+    (made,) = report.run(settings, await exam.answer(settings, first, ctx), ctx)  # type: ignore[arg-type]
+    assert isinstance(made, Report)
+    assert (made.data["n"], made.data["lost"]) == (1, 1)
+
+
+@pytest.mark.parametrize("other", [512, None])
+def test_arms_of_another_context_or_provider_are_refused(tmp_path: Path, other: int | None) -> None:
+    ctx: Any = desk(tmp_path)
+    ctx.models["tuned"].context = other
+    with pytest.raises(ConfigError, match=r"tuned (has 512 tokens|is behind an address)"):
+        next(iter(exam.tasks(config(tasks="exam.jsonl"), [GUILD, BELLS], ctx)))
+    assert list(exam.tasks(config(tasks="exam.jsonl", models=["tuned"]), [GUILD, BELLS], ctx))  # no one to differ from
+
+
+async def test_models_behind_an_address_have_no_quantisation_of_ours(tmp_path: Path) -> None:
+    settings, ctx = config(tasks="exam.jsonl"), desk(tmp_path)
+    for model in ctx.models.values():
+        model.context = None
+    (made,) = report.run(settings, await sit(settings, [GUILD, BELLS], ctx), ctx)  # type: ignore[arg-type]
+    assert isinstance(made, Report) and made.data["quantization"] is None
+
+
 async def test_lineage_leads_from_score_to_task(tmp_path: Path) -> None:
     records = await sit(config(tasks="exam.jsonl"), [GUILD, BELLS], desk(tmp_path))
     by_id = {record.id: record for record in records}
@@ -157,10 +184,10 @@ async def test_held_out_samples_are_the_exam_where_no_file_is_given() -> None:
     held = qa(WHO.question, "Mara Venn", split="test", parents=(GUILD.id,))
     again = qa("who founded the guild", "Mara Venn", split="test", parents=(GUILD.id,))
     taught, loose = qa("Founder of the guild?", "Mara Venn", split="train"), qa("Q?", "A", split="validation")
-    ctx: Any = Desk({}, known={GUILD.id: GUILD})
+    ctx: Any = Desk({"student": Reader("student", {}), "tuned": Reader("tuned", {})}, known={GUILD.id: GUILD})
     made = list(exam.tasks(config(), [taught, held, again, loose], ctx))
-    assert [type(r).__name__ for r in made] == ["Task", "Dropped"]
-    task = made[0]
+    assert sorted(type(r).__name__ for r in made) == ["Dropped", "Task"]
+    (task,) = (r for r in made if not isinstance(r, Dropped))
     assert isinstance(task, Task)
     assert (task.context, task.parents, task.marks["taught_by"]) == (GUILD.text, (held.id,), [taught.id])
 

@@ -24,6 +24,7 @@ from gristmill.core.errors import ConfigError, ProviderError
 from gristmill.core.store import Store
 from gristmill.llm.client import Client
 from gristmill.llm.engine import EngineSettings, LocalEngine, default_threads
+from gristmill.llm.openai import Wire
 from gristmill.llm.spec import LocalSpec
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights, locate
@@ -96,6 +97,39 @@ async def test_an_answer_keeps_to_its_schema_and_its_grammar(world: World) -> No
     assert bound.text in ("left", "right")
     asked = await world.model.ask(user("Pick one!"), str.upper, max_tokens=20, grammar='root ::= "left" | "right"')
     assert asked.value in ("LEFT", "RIGHT")
+
+
+async def test_an_exams_answer_is_computed_anew_and_others_may_use_the_cache(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchanges: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    post = Wire.post
+
+    async def heard(wire: Wire, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        exchanges.append((body, await post(wire, path, body)))
+        return exchanges[-1][1]
+
+    monkeypatch.setattr(Wire, "post", heard)
+    long = "The mill of Oster Bay grinds forty sacks of rye a day. " * 5
+    how: dict[str, Any] = {"max_tokens": 9, "grammar": 'root ::= "left" | "right"'}
+    first = await world.model.ask(user(long + "Where?"), str, **how)
+    await world.model.ask(user(long + "Which way?"), str, **how)
+    exam = await world.model.chat(user(long + "Where?"), **how)
+    assert exam.key != first.answer.key  # what was made with the cache is no answer of an exam
+    assert [body["cache_prompt"] for body, _ in exchanges] == [True, True, False]
+    assert exchanges[1][1]["timings"]["cache_n"] > 20 and exchanges[2][1]["timings"]["cache_n"] == 0
+
+
+async def test_the_same_weights_in_another_precision_have_their_own_log(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store.db")
+    client = Client(store, workspace=tmp_path, run="r")
+    for quantization in (None, "q8_0"):
+        model = client.model("student", SPEC, stage="exam", quantization=quantization)
+        assert model.context == 512
+        await model.chat(user("Hi"), max_tokens=1)
+    await client.close()
+    store.close()
+    assert len(list((tmp_path / "logs").glob("engine-*.log"))) == 2
 
 
 async def test_a_malformed_grammar_is_no_empty_answer(world: World) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -174,6 +175,30 @@ async def test_an_answer_of_another_shape_is_no_answer(model: Callable[..., Mode
         with pytest.raises(ProviderError, match="answer") as caught:
             await model(base_url=url, attempts=1).chat(user("Well?"), max_tokens=5)
     assert caught.value.transient
+
+
+async def test_an_endless_answer_is_cut_and_charged(
+    make_client: Callable[..., Client], model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gristmill.llm.openai.LARGEST_REPLY", 1 << 20)
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while sent < 64 << 20:
+                await response.write(b" " * 65536)
+                sent += 65536
+        return response
+
+    client = make_client()
+    async with serving({"/v1/chat/completions": endless}) as url:
+        with pytest.raises(ProviderError, match="more than 1 MiB") as caught:
+            await model(client=client, base_url=url).chat(user("Well?"), max_tokens=5)
+    assert not caught.value.transient and sent < 32 << 20
+    assert client.budget.calls == 1 and client.budget.tokens > 5
 
 
 async def test_a_redirect_is_not_followed_with_the_key(

@@ -48,11 +48,14 @@ class Parsed(Generic[T]):
 class Model(Protocol):
     """A model bound to a role. `identity` names the weights, never a key or a local port.
 
-    `grammar` (GBNF) binds what a local model may write; a provider that cannot do that raises ProviderError.
+    `context` is what a local model holds of prompt and answer together, in tokens; None behind an address, where the
+    server decides. `grammar` (GBNF) binds what a local model may write; a provider that cannot do that raises
+    ProviderError.
     """
 
     role: str
     identity: str
+    context: int | None
 
     async def chat(
         self,
@@ -64,7 +67,10 @@ class Model(Protocol):
         sample: int = 0,
         grammar: str | None = None,
     ) -> Answer:
-        """One answer, whatever its finish. For exams; generating stages use `ask` or `structured`."""
+        """One answer, whatever its finish. For exams; generating stages use `ask` or `structured`.
+
+        A local model computes it anew, without its prompt cache: what was asked before must not show in the answer.
+        """
         ...
 
     async def ask(

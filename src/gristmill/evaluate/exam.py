@@ -23,17 +23,19 @@ def inputs(config: ExamConfig, base: Path) -> list[Path]:
 def tasks(config: ExamConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     """The questions, each with the passage an open-book candidate reads and the samples that may have taught it.
 
-    Marks: `taught_by` (training samples that hold the answer, best first) and `leaked` (training samples that ask the
-    very same question; the report counts them).
+    Marks: `taught_by` (training samples that hold the answer, best first), `leaked` (training samples that ask the very
+    same question; the report counts them) and `asked` (how many questions the exam has: a report that gets fewer says
+    so).
     """
+    _check_arms(config, ctx)
     records = list(records)
     library = Library([r for r in records if isinstance(r, Chunk)])
     teaching = Teaching([s for s in samples(records) if s.marks.get("split", "train") == "train"])
     asked: set[str] = set()
-    count = 0
+    chosen: list[Task] = []
     for task in _questions(config, records, ctx):
-        if config.limit is not None and count >= config.limit:
-            return
+        if config.limit is not None and len(chosen) >= config.limit:
+            break
         if question_key(task.question) in asked:
             yield Dropped(task, "question asked twice", task.question)
             continue
@@ -46,10 +48,23 @@ def tasks(config: ExamConfig, records: Iterable[Record], ctx: PassContext) -> Pa
                 )
                 continue
             task = task.model_copy(update={"context": passage})
-        count += 1
-        yield task.marked(taught_by=list(teaching.of(task)), leaked=list(teaching.asking(task)))
-    if not count:
+        chosen.append(task)
+    if not chosen:
         raise ConfigError(*_nothing_to_ask(config))
+    for task in chosen:
+        yield task.marked(taught_by=list(teaching.of(task)), leaked=list(teaching.asking(task)), asked=len(chosen))
+
+
+def _check_arms(config: ExamConfig, ctx: PassContext) -> None:
+    """The same engine and the same context for all, or the exam would compare these and not the models."""
+    roles = dict.fromkeys([*config.models, *config.readers])
+    contexts = {role: ctx.model(role, quantization=config.quantization).context for role in roles}
+    if len(set(contexts.values())) > 1:
+        said = ", ".join(f"{role} {f'has {n} tokens' if n else 'is behind an address'}" for role, n in contexts.items())
+        raise ConfigError(
+            f"the models of an exam sit it with the same engine and the same context, but {said}",
+            "Give all of them the same `provider` and the same `context`, or examine them apart.",
+        )
 
 
 def _questions(config: ExamConfig, records: list[Record], ctx: PassContext) -> Iterator[Task]:

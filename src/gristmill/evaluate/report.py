@@ -86,9 +86,10 @@ class ExamData(BaseModel):
     """What stands in `Report.data` of an exam."""
 
     source: str
-    n: int
+    n: int  # questions that every arm answered; all numbers are of these
+    lost: int  # questions left out because one arm's answer failed
     max_tokens: int
-    quantization: str | None
+    quantization: str | None  # that we gave all models; None: each as it is, or behind an address
     instruction: str
     temperature: float = 0.0
     leaked: int
@@ -116,8 +117,9 @@ def run(config: ExamConfig, records: Iterable[Record], ctx: PassContext) -> Pass
     data = ExamData(
         source=config.tasks or "held-out samples",
         n=len(tasks),
+        lost=_asked(tasks[0]) - len(tasks),
         max_tokens=config.max_tokens,
-        quantization=config.quantization,
+        quantization=config.quantization if _local(config, ctx) else None,
         instruction=config.instruction,
         leaked=sum(bool(task.marks.get("leaked")) for task in tasks),
         order=names,
@@ -126,6 +128,19 @@ def run(config: ExamConfig, records: Iterable[Record], ctx: PassContext) -> Pass
         questions=[_question(task, names, given) for task in tasks[:MOST_QUESTIONS]],
     )
     yield Report(title=f"Exam: {ctx.stage}", data=data.model_dump(mode="json"), parents=tuple(t.id for t in tasks))
+
+
+def _asked(task: Task) -> int:
+    """How many questions the exam has, as `exam.tasks` marked it."""
+    asked = task.marks["asked"]
+    if not isinstance(asked, int):
+        raise ConfigError(f"the mark `asked` is no number: {asked!r}", "Let the report follow its own exam.")
+    return asked
+
+
+def _local(config: ExamConfig, ctx: PassContext) -> bool:
+    """Whether the arms are weights on this machine: then all are, as `exam.tasks` saw to it."""
+    return ctx.model(config.models[0], quantization=config.quantization).context is not None
 
 
 @dataclass(frozen=True)

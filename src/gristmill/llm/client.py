@@ -94,7 +94,8 @@ class Client:
         if line is None:
             line = self._lines[name] = _Line(self._provider(role, spec, weights, quantization))
         asker = partial(self._answer, line, _Caller(role, stage))
-        return BoundModel(role, line.provider.identity, asker, self.counters[stage])
+        provider = line.provider
+        return BoundModel(role, provider.identity, provider.context, asker, self.counters[stage])
 
     def _provider(self, role: str, spec: ModelSpec, weights: Weights | None, quantization: str | None) -> Provider:
         if isinstance(spec, OpenAISpec):
@@ -200,7 +201,7 @@ class Client:
         try:
             reply = await provider.send(request)
         except ProviderError as error:
-            if isinstance(error, Unanswered) and error.charged:
+            if error.status == 200 or (isinstance(error, Unanswered) and error.charged):  # an answer was made
                 self.budget.settle(held, None)
             else:
                 self.budget.release(held)
@@ -220,7 +221,7 @@ class Client:
             "sample": sample,
             "attempt": attempt,
         }
-        for name in ("messages", "prompt", "texts", "stop", "schema", "grammar"):
+        for name in ("messages", "prompt", "texts", "stop", "schema", "grammar", "fresh"):
             if value := getattr(request, name):
                 content[name] = value
         if request.temperature > 0:

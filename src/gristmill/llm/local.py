@@ -106,7 +106,7 @@ class LocalProvider:
             "prompt": ids,
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
-            "cache_prompt": self.prompt_cache,
+            "cache_prompt": self.prompt_cache and not request.fresh,
         }
         if request.temperature > 0:
             body |= {**SAMPLING, "seed": request.seed}
@@ -139,7 +139,8 @@ class LocalProvider:
         return await asyncio.to_thread(prepare, self._weights, quantization=quantization, cache=cache)
 
     def _log(self) -> Path:
-        return self._workspace / "logs" / f"engine-{self._weights.sha256[:12]}.log"
+        made = self._quantization or "plain"  # an exam may hold the same weights twice
+        return self._workspace / "logs" / f"engine-{self._weights.sha256[:12]}-{made}.log"
 
     async def _examined(self, error: Unanswered) -> Unanswered:
         """The failure, with the engine's last words if it died of it."""

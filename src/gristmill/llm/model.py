@@ -31,9 +31,10 @@ class Asker(Protocol):
 class BoundModel:
     """One model in one role, asked by one stage."""
 
-    def __init__(self, role: str, identity: str, asker: Asker, counts: Counter[str]) -> None:
+    def __init__(self, role: str, identity: str, context: int | None, asker: Asker, counts: Counter[str]) -> None:
         self.role = role
         self.identity = identity
+        self.context = context
         self._asker = asker
         self._counts = counts
 
@@ -47,7 +48,8 @@ class BoundModel:
         sample: int = 0,
         grammar: str | None = None,
     ) -> Answer:
-        request = _chat(messages, max_tokens=max_tokens, temperature=temperature, stop=tuple(stop), grammar=grammar)
+        how = {"max_tokens": max_tokens, "temperature": temperature, "stop": tuple(stop), "grammar": grammar}
+        request = _chat(messages, **how, fresh=True)
         return await self._asker(request, sample=sample, attempt=0)
 
     async def ask(

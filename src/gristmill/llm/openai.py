@@ -19,6 +19,7 @@ from gristmill.llm.provider import Reply, Request, Unanswered, split_reasoning
 from gristmill.llm.spec import OpenAISpec, remote_identity
 
 CONNECT_SECONDS = 15
+LARGEST_REPLY = 64 << 20  # bytes, unpacked
 PASSING = frozenset({408, 409, 425, 429})
 MENDABLE = frozenset({401, 403, 404})  # key, rights, address, model name
 MESSAGE_OVERHEAD = 16  # tokens of template around one message; the widest common template takes 11
@@ -72,7 +73,7 @@ class Wire:
             async with session.post(
                 self.url + path, data=data, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as response:
-                return response.status, await response.read(), _seconds(response.headers.get("Retry-After"))
+                return response.status, await self._read(response), _seconds(response.headers.get("Retry-After"))
         except aiohttp.ClientConnectorError as error:
             raise Unanswered(
                 f"cannot reach {self.url}: {error}", "Check that the server runs, and its address."
@@ -86,6 +87,18 @@ class Wire:
         except (aiohttp.ClientError, OSError) as error:
             what = str(error) or type(error).__name__
             raise Unanswered(f"the connection to {self.url} broke: {what}", charged=True) from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        data = bytearray()
+        async for piece in response.content.iter_any():
+            data += piece
+            if len(data) > LARGEST_REPLY:
+                raise ProviderError(
+                    f"{self.url} answered with more than {LARGEST_REPLY >> 20} MiB",
+                    "Lower max_tokens, or embed fewer texts at once.",
+                    status=response.status,
+                )
+        return bytes(data)
 
     def _open(self) -> aiohttp.ClientSession:
         # No limit at the connector: the client's slots are the limit.
@@ -125,6 +138,7 @@ class OpenAIProvider:
         self.identity = remote_identity(spec)
         self.concurrency = spec.concurrency
         self.attempts = spec.attempts
+        self.context: int | None = None
         url = spec.url()
         self.wire = Wire(url, api_key=spec.api_key, timeout=spec.timeout)
         # OpenAI itself refuses the old name for its newer models; most other servers know only the old one.

@@ -25,6 +25,7 @@ class Request:
     schema_name: str = ""
     grammar: str | None = None
     seed: int | None = None  # sent where sampling is random
+    fresh: bool = False  # a local model computes all of it anew, whatever its slot holds of the last prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Provider(Protocol):
     identity: str
     concurrency: int
     attempts: int
+
+    @property
+    def context(self) -> int | None:
+        """As in core.ask.Model."""
+        ...
 
     async def send(self, request: Request) -> Reply:
         """One attempt. Raises Unanswered where another attempt may help, any other ProviderError where none will."""

@@ -52,7 +52,9 @@ class _Engine(_Spec):
     concurrency: int = Field(4, ge=1, le=64, description="Answers written at once")
     context: int = Field(2048, ge=256, description="Tokens of prompt and answer together, for each of them")
     threads: int | None = Field(None, ge=1, description="Threads of the engine; by default its cores, at most four")
-    prompt_cache: bool = Field(True, description="Keep what a slot computed for the beginning of its last prompt")
+    prompt_cache: bool = Field(
+        True, description="Keep what a slot computed for the beginning of its last prompt; never done in exams"
+    )
 
 
 class LocalSpec(_Engine):
