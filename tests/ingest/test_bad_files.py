@@ -18,6 +18,7 @@ from tests.ingest.conftest import Context, docx, read_all, w_p, zipped
 
 from gristmill.core.errors import ConfigError, InputError, Reject
 from gristmill.core.records import Document, File
+from gristmill.core.stage import Dropped
 from gristmill.ingest import files, pool
 from gristmill.ingest.stages import ReadConfig
 
@@ -261,6 +262,21 @@ def test_listing(tmp_path: Path) -> None:
     for paths in (["void"], ["missing"]):
         with pytest.raises(InputError):
             files.found(ReadConfig(kind="ingest.read", paths=paths), tmp_path)
+
+
+async def test_a_name_that_is_not_utf8_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    (folder / os.fsdecode(b"\xe4lter")).mkdir(parents=True)
+    for name in (b"b\xff.txt", b"b\xfe.txt", b"\xe4lter/c.txt", "ä.txt".encode()):
+        (folder / os.fsdecode(name)).write_text("Some words.")
+    config = ReadConfig(kind="ingest.read", paths=["docs"])
+    assert files.inputs(config, tmp_path) == [folder / "ä.txt"]
+    listed = list(files.run(config, [], Context(tmp_path)))
+    dropped = [item for item in listed if isinstance(item, Dropped)]
+    assert {item.reason for item in dropped} == {"name is not UTF-8"}
+    paths = sorted(item.record.to_row()["body"] for item in dropped)  # each can be written down, and told apart
+    assert [path.count("\\\\x") for path in paths] == [1, 1, 1] and len(set(paths)) == 3
+    assert isinstance((await read_all(tmp_path, "docs"))["docs/ä.txt"], Document)
 
 
 def test_too_large_is_dropped_unread(tmp_path: Path) -> None:

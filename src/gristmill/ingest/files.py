@@ -2,7 +2,8 @@
 
 Rules: order is by path below the given folder. Names that begin with a dot (files and folders) are not looked at,
 unless given by name. A link is followed only while it stays inside the given folder; links to folders are never
-walked (they would list files twice, or for ever). Pipes, sockets and devices are never opened.
+walked (they would list files twice, or for ever). Pipes, sockets and devices are never opened. A file whose name is
+not UTF-8 is left out: no record could name it.
 """
 
 from __future__ import annotations
@@ -47,8 +48,15 @@ def _chosen(path: str, config: ReadConfig) -> bool:
     return matches(config.include) and not matches(config.exclude)
 
 
+def _readable(path: str | Path) -> str:
+    """A path as it can be written down: bytes that are not UTF-8 as \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _problem(location: Path, root: Path, max_bytes: float) -> str:
     """Why this file must not be opened; empty when it may."""
+    if _readable(location) != str(location):
+        return "name is not UTF-8"
     try:
         if location.is_symlink() and not location.resolve(strict=True).is_relative_to(root.resolve()):
             return "link out of the folder"
@@ -84,7 +92,7 @@ def found(config: ReadConfig, base: Path) -> list[Found]:
             path = location.relative_to(whole.parent if root.is_dir() else whole).as_posix()
             if _chosen(path, config):
                 problem = _problem(location, root.resolve() if root.is_file() else whole, config.max_mb * 1e6)
-                listed.setdefault(location, Found(path, location, problem))
+                listed.setdefault(location, Found(_readable(path), location, problem))
     if not listed:
         raise InputError(
             f"no file to read in {', '.join(config.paths)}", "Check the folder, and the globs of include and exclude."
@@ -99,7 +107,7 @@ def inputs(config: ReadConfig, base: Path) -> list[Path]:
 
 def run(config: ReadConfig, _records: Iterable[Record], ctx: PassContext) -> Iterator[File | Dropped]:
     for item in found(config, ctx.base):
-        marks = {"location": str(item.location)}
+        marks = {"location": _readable(item.location)}
         if item.problem:
             yield Dropped(File(path=item.path, sha256="", size=0, marks=marks), item.problem)
         else:

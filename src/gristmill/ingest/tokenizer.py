@@ -21,12 +21,17 @@ def inputs(config: ChunkConfig, base: Path) -> list[Path]:
 
 def counter(config: ChunkConfig, base: Path) -> Callable[[str], int]:
     """Counts the tokens of a text. Files that have changed since the last call are read again."""
-    state = tuple((path, path.stat().st_mtime_ns) for path in inputs(config, base))
-    return _load(config.tokenizer, base, state)
+    return _load(config.tokenizer, base, tuple(map(_state, inputs(config, base))))
+
+
+def _state(path: Path) -> tuple[str, int, int, int, int]:
+    """What changes with a file, even where a copy keeps the time of its last change."""
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, base: Path, _state: tuple[tuple[Path, int], ...]) -> Callable[[str], int]:
+def _load(name: str, base: Path, _states: tuple[tuple[str, int, int, int, int], ...]) -> Callable[[str], int]:
     from gristmill.models.renderer import Renderer
     from gristmill.models.weights import locate
 
