@@ -1,4 +1,4 @@
-"""No limit is ever overshot, whatever is in flight; and none is given up while room may still come free."""
+"""Within an attempt no limit is overshot, whatever is in flight; and none is given up while room may come free."""
 
 from __future__ import annotations
 

@@ -1,7 +1,12 @@
-"""Limits of calls, tokens and wall time, held before a request is sent, so that no limit is ever overshot.
+"""Limits of calls, tokens and wall time, held before a request is sent.
 
 A request reserves the most it can cost and settles what it did cost. One that does not fit beside what is in flight
 waits: the others will probably cost less than they reserved. One that cannot fit at all ends the run, resumably.
+
+Within one attempt at a run, calls and tokens never pass their limits, whatever is in flight. A request that died
+unanswered but may be billed is charged all it reserved, in the attempt in which it died. The next attempt starts from
+the answers that are kept: what died is not carried over, and may be billed beyond the limit. Seconds are looked at
+before a request is sent: one in flight may end after them.
 """
 
 from __future__ import annotations
