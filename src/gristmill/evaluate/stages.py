@@ -12,11 +12,11 @@ from gristmill.core.stage import InputPath, Role, Stage, StageConfig
 
 
 class ExamConfig(StageConfig):
-    """The same questions to several models: same engine, quantisation and context, greedy decoding, same words around
-    them, and no prompt cache.
+    """The same questions to several models: same engine, same quantisation, greedy decoding, same words around them.
 
     Every model sits the exam closed book; those of `open_book` sit it again with the passage that holds the answer
-    before them: how well one can do by reading, the reference that a taught model is measured against.
+    before them: how well one can do by reading, the reference that a taught model is measured against. All must have
+    the same provider and context; local ones do without their prompt cache.
     """
 
     kind: Literal["evaluate.exam"]
