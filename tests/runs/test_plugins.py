@@ -1,4 +1,4 @@
-"""Stages of another package, well-behaved and not: what they do wrong ends in a state, a message and a resumable run."""
+"""Stages of another package: whatever they do wrong ends in a state, a message and a run that can go on."""
 
 from __future__ import annotations
 

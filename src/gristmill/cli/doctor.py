@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(workspace: WorkspaceFolder = HERE, json: Json = False) -> None:
-    """Check this installation; exit 2 when something that most recipes need is missing."""
+    """Check this machine and this installation.
+
+    Exit code 2 when something that most recipes need is missing.
+    """
     findings = [*_machine(workspace), *_packages(), *_tools(), *_models()]
     if json:
         print_json([dict(zip(("what", "ok", "found", "do"), f, strict=True)) for f in findings])

@@ -32,7 +32,7 @@ def export(
     stage: Annotated[str | None, typer.Option(help="Stage whose output is exported; the last that fits.")] = None,
     workspace: WorkspaceFolder = HERE,
 ) -> None:
-    """Write a run's samples or its model in a format that other tools read."""
+    """Write a run's samples or its model for other tools."""
     from gristmill.runs.exports import export_data, export_model
 
     place, folder = open_run(workspace, run)

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder of the new project.")],
 ) -> None:
-    """Make a project: a recipe, a folder for documents, a .env.example."""
+    """Make a project: a recipe, documents/ and .env.example."""
     from importlib.resources import files
 
     if folder.exists() and any(folder.iterdir()):

@@ -21,7 +21,10 @@ def serve(
     api_key: Annotated[str | None, typer.Option(help="env:NAME of the key that callers must send.")] = None,
     workspace: WorkspaceFolder = HERE,
 ) -> None:
-    """Serve a run's trained model: /v1/models, /v1/chat/completions, /health. Ctrl-C ends it."""
+    """Serve a run's trained model at an OpenAI-compatible address.
+
+    /v1/models, /v1/chat/completions, /health. Ctrl-C ends it.
+    """
     from gristmill.runs.exports import served_model
     from gristmill.serve.server import serve as serve_model
 

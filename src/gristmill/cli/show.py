@@ -36,7 +36,10 @@ def show(
     workspace: WorkspaceFolder = HERE,
     json: Json = False,
 ) -> None:
-    """Show a run: its funnel, records, rejects, the lineage of a record, or where its report lies."""
+    """Show what a run made, dropped, and where it came from.
+
+    Its funnel and exam, records, rejects, the lineage of one record, or where its report lies.
+    """
     place, folder = open_run(workspace, run)
     if what is What.lineage:
         if record is None:

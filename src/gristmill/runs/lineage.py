@@ -63,7 +63,7 @@ class Lineage:
 
     def exam(self, record: Record) -> list[Task]:
         """The exam questions about what this record says: those made from it, and those whose answer it teaches."""
-        made = [r for r in self.on(record) if isinstance(r, Task)]
+        made = [r for r in (record, *self.on(record)) if isinstance(r, Task)]
         quotes = _quotes(record)
         asked = [t for _, t in self.records.values() if isinstance(t, Task) and any(_answers(t, q) for q in quotes)]
         return list({t.id: t for t in [*made, *asked]}.values())
