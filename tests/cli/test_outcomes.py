@@ -1,4 +1,4 @@
-"""What scripts rely on: exit codes, one JSON document, quiet, pipes, and names; and what is said when a part is missing."""
+"""What scripts rely on: exit codes, one JSON document, quiet, pipes, names; what is said when a part is missing."""
 
 from __future__ import annotations
 
