@@ -39,7 +39,7 @@ def intervals(bars: Sequence[Bar]) -> str:
         tip = f"{bar.label}: {bar.value:.1%}, 95 % interval {bar.low:.1%} to {bar.high:.1%}, {bar.note}"
         parts.append(
             f"<g><title>{escape(tip)}</title>"
-            f'<text class="label" x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(bar.label)}</text>'
+            f'<text class="label" x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(_label(bar.label))}</text>'
             f'<rect class="{"bar strong" if bar.strong else "bar"}" x="{left}" y="{y}" width="{max(x - left, 1):.1f}" '
             f'height="20" rx="3"/>'
             f'<path class="whisker" d="M{x0:.1f} {y + 10}H{x1:.1f}M{x0:.1f} {y + 4}v12M{x1:.1f} {y + 4}v12"/>'
@@ -57,6 +57,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, 
     x_low, x_high = min(p[0] for p in points), max(p[0] for p in points)
     y_high = max(p[1] for p in points) * 1.05 or 1.0
     width = max(x_high - x_low, 1e-9)
+    digits = 0 if width >= 4 else 2  # steps are whole numbers
 
     def place(x: float, y: float) -> str:
         px = left + (x - x_low) / width * (WIDTH - left - right)
@@ -72,7 +73,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, 
     for i in range(5):
         x = x_low + width * i / 4
         px = left + (WIDTH - left - right) * i / 4
-        parts.append(f'<text class="tick" x="{px:.0f}" y="{height - 18}" text-anchor="middle">{x:.4g}</text>')
+        parts.append(f'<text class="tick" x="{px:.0f}" y="{height - 18}" text-anchor="middle">{x:.{digits}f}</text>')
     parts.append(f'<text class="tick" x="{WIDTH / 2}" y="{height - 2}" text-anchor="middle">{escape(x_name)}</text>')
     for i, (name, line) in enumerate(series.items()):
         path = " ".join(place(x, y) for x, y in line)
@@ -141,7 +142,7 @@ def funnel(flows: Sequence[Flow]) -> str:
         dropped = f" · −{flow.dropped}" if flow.dropped else ""
         parts.append(
             f"<g><title>{escape(tip)}</title>"
-            f'<text class="label" x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(flow.name)}</text>'
+            f'<text class="label" x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(_label(flow.name))}</text>'
             f'<rect class="ghost" x="{left}" y="{y}" width="{span * flow.taken / widest:.1f}" height="20" rx="3"/>'
             f'<rect class="bar" x="{left}" y="{y + 4}" height="12" rx="3" '
             f'width="{max(span * flow.given / widest, 1):.1f}"/>'
@@ -150,5 +151,11 @@ def funnel(flows: Sequence[Flow]) -> str:
     return _svg(row * len(flows) + 8, parts)
 
 
+def _label(text: str) -> str:
+    """What fits left of a bar; the whole name stands in the tooltip."""
+    return text if len(text) <= 20 else text[:19] + "…"
+
+
 def _svg(height: float, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(parts)}</svg>'
+    svg = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(parts)}</svg>'
+    return f"<div class=scroll>{svg}</div>"  # on a narrow screen it keeps its size and is moved sideways

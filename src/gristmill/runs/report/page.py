@@ -102,7 +102,7 @@ def _breakdown(title: str, arms: dict[str, Any], key: str) -> str:
         + "</tr>"
         for name in names
     )
-    return f"<div class=scroll><table><tr><th>{title}</th>{head}</tr>{rows}</table></div>"
+    return f"<div class='scroll breakdown'><table><tr><th>{title}</th>{head}</tr>{rows}</table></div>"
 
 
 def _share(part: dict[str, Any] | None) -> str:
@@ -114,18 +114,24 @@ def _questions(report: Report) -> str:
     if not isinstance(asked, list) or not asked:
         return ""
     arms = list(_arms(report))
-    head = "".join(f"<th>{escape(arm)}</th>" for arm in arms)
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("question", "right answer", *arms))
     rows = "".join(_question(q, arms) for q in asked[: SHOWN * 2] if isinstance(q, dict))
-    table = f"<div class=scroll><table><tr><th>question</th><th>right answer</th>{head}</tr>{rows}</table></div>"
-    return _section("What they answered", table)
+    return _section("What they answered", f"<div class='scroll answers'><table><tr>{head}</tr>{rows}</table></div>")
 
 
 def _question(q: dict[str, Any], arms: list[str]) -> str:
-    cells = "".join(
-        f'<td class="{"right" if a["value"] == 1 else "wrong"}">{escape(a["answer"][:160])}</td>' if a else "<td></td>"
-        for a in (q["arms"].get(arm) for arm in arms)
-    )
+    cells = "".join(_given(q["arms"].get(arm)) for arm in arms)
     return f"<tr><td>{escape(q['question'])}</td><td>{escape(' / '.join(q['answers']))}</td>{cells}</tr>"
+
+
+def _given(answer: dict[str, Any] | None) -> str:
+    if answer is None:
+        return "<td></td>"
+    return f'<td class="{"right" if answer["value"] == 1 else "wrong"}">{escape(_short(answer["answer"]))}</td>'
+
+
+def _short(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def _flow(name: str, output: Output) -> charts.Flow:
