@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,9 @@ LONGEST_RETRY_AFTER = 120.0  # a provider that wants more is closed for today: t
 
 Counts = Counter[str]
 """calls, cached, shared, retries, invalid, truncated, failed, tokens_in, tokens_out."""
+
+Keep = Callable[[Reply], Awaitable[dict[str, Any]]]
+"""Makes an answer durable; gives it as it is kept."""
 
 
 @dataclass(frozen=True)
@@ -157,38 +160,42 @@ class Client:
             raise Cancelled("stopped", "Run the same command again to go on.")
         counts = self.counters[caller.stage]
         bound = line.provider.input_bound(request)
+
+        async def keep(reply: Reply) -> dict[str, Any]:
+            usage = reply.usage
+            if not usage.known:  # it costs what was reserved for it, in this attempt of the run and in the next
+                usage = Usage(bound, request.max_tokens, known=False)
+            counts["calls"] += 1
+            counts["tokens_in"] += usage.input
+            counts["tokens_out"] += usage.output
+            data = {"request": content, "reply": _reply_data(reply, usage)}
+            await self.store.put_response(
+                key,
+                data,
+                run=self.run,
+                stage=caller.stage,
+                role=caller.role,
+                usage_in=usage.input,
+                usage_out=usage.output,
+                usage_known=usage.known,
+            )
+            return data["reply"]
+
         try:
-            reply = await self._send(line, request, bound, counts)
+            return _read(key, await self._send(line, request, bound, counts, keep))
         except ProviderError:
             counts["failed"] += 1
             raise
-        usage = reply.usage
-        if not usage.known:  # it costs what was reserved for it, in this attempt of the run and in the next
-            usage = Usage(bound, request.max_tokens, known=False)
-        counts["calls"] += 1
-        counts["tokens_in"] += usage.input
-        counts["tokens_out"] += usage.output
-        data = {"request": content, "reply": _reply_data(reply, usage)}
-        await self.store.put_response(
-            key,
-            data,
-            run=self.run,
-            stage=caller.stage,
-            role=caller.role,
-            usage_in=usage.input,
-            usage_out=usage.output,
-            usage_known=usage.known,
-        )
-        return _read(key, data["reply"])
 
-    async def _send(self, line: _Line, request: Request, bound: int, counts: Counts) -> Reply:
-        """Send until it is answered. A wait concerns this request only, and holds no slot."""
+    async def _send(self, line: _Line, request: Request, bound: int, counts: Counts, keep: Keep) -> dict[str, Any]:
+        """Send until it is answered and kept. A wait concerns this request only, and holds no slot; an answer holds its
+        slot until it is on disk, so that a kill costs at most as many answers as there are slots."""
         attempt = 0
         while True:
             attempt += 1
             try:
                 async with line.slots:
-                    return await self._once(line.provider, request, bound + request.max_tokens)
+                    return await keep(await self._once(line.provider, request, bound + request.max_tokens))
             except Unanswered as error:
                 wait = _wait(attempt, error.retry_after)
                 if attempt >= line.provider.attempts or (error.retry_after or 0) > LONGEST_RETRY_AFTER:
