@@ -121,6 +121,13 @@ def test_a_budget_pauses_the_run_without_overshoot_and_more_of_it_goes_on(
     assert all(n == 1 for n in fake.stats()["answered"].values()) and asked < set(fake.stats()["answered"])
 
 
+def test_what_is_under_way_when_a_budget_is_reached_is_kept(project: Project, fake: FakeServer) -> None:
+    project.recipe(fake.url, budget={"calls": 3})
+    fake.reset(latency_ms=300)
+    paused = project.go(code=7)
+    assert len(fake.stats()["answered"]) == paused["spent"]["calls"] == 3
+
+
 def test_the_time_budget_counts_all_attempts(project: Project, fake: FakeServer) -> None:
     project.recipe(fake.url, budget={"seconds": 0.001})
     assert project.go(code=7)["state"] == "paused"
