@@ -8,6 +8,8 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -141,27 +143,30 @@ def test_a_disk_that_is_full_leaves_a_run_that_goes_on(mill: Milled) -> None:
     assert outcome["state"] == "finished" and outcome["funnel"]["work"]["given"] == 3000
 
 
-def waiting(mill: Milled, *command: str) -> subprocess.Popen[str]:
-    """A process in the middle of its pass."""
-    process = subprocess.Popen(
+@contextmanager
+def waiting(mill: Milled, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of its pass; it does not outlive the block."""
+    with subprocess.Popen(
         command or mill.command("run", mill.folder / "recipe.yaml"),
         env=mill.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    while "all: 30 records in" not in process.stderr.readline():
-        assert process.poll() is None
-    return process
+    ) as process:
+        try:
+            assert process.stderr is not None
+            while "all: 30 records in" not in process.stderr.readline():
+                assert process.poll() is None
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_killed_run_is_interrupted_and_nothing_of_it_is_done_again(mill: Milled) -> None:
     log = mill.folder / "log.txt"
     recipe(mill, step={"log": str(log)}, whole={"do": "wait", "seconds": 2})
-    process = waiting(mill)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=20)
+    with waiting(mill) as process:
+        process.send_signal(signal.SIGKILL)
     state = json.loads(mill.run("status", "latest", "--json").stdout)
     assert state["state"] == "interrupted" and state["stage"] == "all" and state["error"] is None
     assert "milled" in mill.run("show", "latest").stdout
@@ -171,11 +176,14 @@ def test_a_killed_run_is_interrupted_and_nothing_of_it_is_done_again(mill: Mille
 
 
 _CALLER = """
+import signal
 import sys
 from pathlib import Path
 from gristmill.runs.execute import execute
 from gristmill.runs.plan import make_plan
 from gristmill.runs.workspace import Workspace
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 
 def say(event):
     if event["event"] == "stage.started":
@@ -188,16 +196,16 @@ execute(make_plan(Path(sys.argv[1])), Workspace(Path(sys.argv[2])), listeners=(s
 
 def test_a_program_that_is_interrupted_leaves_a_run_that_says_so(mill: Milled) -> None:
     path = recipe(mill, whole={"do": "wait", "seconds": 20})
-    process = waiting(mill, sys.executable, "-c", _CALLER, str(path), str(mill.workspace))
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=15)  # the pass heard it too
+    with waiting(mill, sys.executable, "-c", _CALLER, str(path), str(mill.workspace)) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=15)  # the pass heard it too
     assert process.returncode != 0 and "KeyboardInterrupt" in said
     assert json.loads(mill.run("status", "latest", "--json").stdout)["state"] == "interrupted"
 
 
 def test_stopped_twice_it_ends_at_once(mill: Milled) -> None:
     recipe(mill, whole={"do": "wait", "seconds": 20})
-    process = waiting(mill)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=15)
+    with waiting(mill) as process:
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=15)
     assert process.returncode == 130 and "stopped half way" in said and "once more to stop at once" in said
