@@ -34,8 +34,14 @@ class Generator:
     def __init__(self, renderer: Renderer, *, url: str, headers: dict[str, str], context: int) -> None:
         self.renderer = renderer
         self.context = context
+        # A connection of its own for each request: the engine closes idle ones when it likes, and one that it closes
+        # just as the next request is written would look like an engine that has stopped.
         self._session = aiohttp.ClientSession(
-            url, headers=headers, timeout=aiohttp.ClientTimeout(total=None, sock_read=600), read_bufsize=LINE_BYTES
+            url,
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=600),
+            read_bufsize=LINE_BYTES,
         )
         renderer.chat([Message(role="user", content="?")], generate=True)  # its proof, before threads share it
 
