@@ -1,29 +1,5 @@
-from __future__ import annotations
+"""The hall's little project and its fake server, at the terminal's door too."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from tests.runs.conftest import _fake, fake, project
 
-import pytest
-from tests.fakes.fixtures import FakeServer, fake_server
-from tests.runs.project import PLACES, Project
-
-
-@pytest.fixture(scope="session")
-def _fake() -> Iterator[FakeServer]:
-    with fake_server() as fake:
-        yield fake
-
-
-@pytest.fixture
-def fake(_fake: FakeServer) -> FakeServer:
-    """The fake server, its counts at zero and no faults."""
-    _fake.reset(latency_ms=0, p429=0, p500=0)
-    return _fake
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """Four documents, no recipe yet."""
-    project = Project(tmp_path)
-    project.add(*PLACES[:4])
-    return project
+__all__ = ["_fake", "fake", "project"]

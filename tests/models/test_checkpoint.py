@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from gristmill.core.errors import CheckpointError
 from gristmill.models import checkpoint
-from gristmill.models.state import load_optimizer, load_tensors, restore_rng, rng_state, save_optimizer, save_tensors
+from gristmill.models.state import load_optimizer, load_tensors, save_optimizer, save_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +105,7 @@ def test_a_kill_while_writing_loses_only_that_checkpoint(tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2"]
 
 
-def test_optimizer_and_generators_come_back_bit_for_bit(tmp_path: Path) -> None:
+def test_weights_and_optimizer_come_back_bit_for_bit(tmp_path: Path) -> None:
     def training() -> tuple[torch.nn.Linear, torch.optim.AdamW]:
         torch.manual_seed(0)
         model = torch.nn.Linear(4, 3)
@@ -115,18 +113,16 @@ def test_optimizer_and_generators_come_back_bit_for_bit(tmp_path: Path) -> None:
 
     def step(model: torch.nn.Linear, optimizer: torch.optim.AdamW) -> list[float]:
         optimizer.zero_grad()
-        model(torch.randn(2, 4)).square().sum().backward()
+        model(torch.arange(8.0).reshape(2, 4)).square().sum().backward()
         optimizer.step()
-        return [random.random(), float(np.random.rand()), *model.weight.flatten().tolist()]
+        return list(model.weight.flatten().tolist())
 
     model, optimizer = training()
     step(model, optimizer)
     save_optimizer(tmp_path, optimizer)
     save_tensors(tmp_path / "w.safetensors", model.state_dict())
-    save_tensors(tmp_path / "rng.safetensors", rng_state())
     expected = [step(model, optimizer), step(model, optimizer)]
     again, fresh = training()
     again.load_state_dict(load_tensors(tmp_path / "w.safetensors"))
     load_optimizer(tmp_path, fresh)
-    restore_rng(load_tensors(tmp_path / "rng.safetensors"))
     assert [step(again, fresh), step(again, fresh)] == expected

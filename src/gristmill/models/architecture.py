@@ -34,8 +34,6 @@ _BLOCK = {
     "ffn_down": "mlp.down_proj",
 }
 _GGUF_NAME = re.compile(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)")
-_HF_NAME = re.compile(r"(?:model\.layers\.(\d+)\.)?([\w.]+)\.(weight|bias)")
-_INNER = {hf: ggml for ggml, hf in {**_OUTER, **_BLOCK}.items()}
 FAMILIES = ("llama", "qwen2")
 
 
@@ -55,15 +53,6 @@ def hf_name(name: str) -> str:
         raise ConfigError(f"the tensor {name} is not known in this architecture", "Give the model as an HF folder.")
     prefix = f"model.layers.{hit[1]}." if hit[1] else ""
     return f"{prefix}{table[hit[2]]}.{hit[3]}"
-
-
-def gguf_name(name: str) -> str:
-    """The other way round."""
-    hit = _HF_NAME.fullmatch(name)
-    if hit is None or hit[2] not in _INNER:
-        raise ConfigError(f"the tensor {name} has no name in GGUF", "Only llama and qwen2 models are written as GGUF.")
-    prefix = f"blk.{hit[1]}." if hit[1] else ""
-    return f"{prefix}{_INNER[hit[2]]}.{hit[3]}"
 
 
 def hf_config(file: GgufFile) -> dict[str, Any]:

