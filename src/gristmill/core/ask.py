@@ -21,6 +21,8 @@ class Usage:
     input: int = 0
     output: int = 0
     known: bool = True
+    cached: int = 0  # part of the input that the provider's prompt cache served
+    reasoning: int = 0  # part of the output that the model thought and did not say
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class LocalProvider:
     """Weights behind an engine that starts with the first request."""
 
     attempts = 3  # an engine that died is started again
+    shared = False
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class LocalProvider:
             raise ConfigError(f"unknown quantization {quantization}", "Known: q8_0, f16.")
         self.renderer = Renderer.load(weights)
         self.identity = local_identity(weights.sha256, self.renderer.template_hash, quantization)
+        self.name = f"local {weights.path.name} {quantization}" if quantization else f"local {weights.path.name}"
         self.concurrency = spec.concurrency
         self.context = min(spec.context, self.renderer.context)
         self.prompt_cache = spec.prompt_cache

@@ -6,6 +6,7 @@ uses it too. `OpenAIProvider` knows how requests and replies look.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -138,6 +139,7 @@ class OpenAIProvider:
         self.identity = remote_identity(spec)
         self.concurrency = spec.concurrency
         self.attempts = spec.attempts
+        self.shared = True
         self.context: int | None = None
         url = spec.url()
         self.wire = Wire(url, api_key=spec.api_key, timeout=spec.timeout)
@@ -160,6 +162,10 @@ class OpenAIProvider:
         if request.schema is not None:
             body |= self._json_demand(request)
         return read_chat(await self.wire.post("/chat/completions", body))
+
+    @property
+    def name(self) -> str:
+        return line_name(self.spec)
 
     def input_bound(self, request: Request) -> int:
         return byte_bound(request)
@@ -184,6 +190,14 @@ class OpenAIProvider:
         words = f"{last['content']}\n\nAnswer with one JSON object and nothing else, by this JSON Schema:\n{schema}"
         told: dict[str, Any] = {"messages": (*before, {**last, "content": words})}
         return told | ({"response_format": {"type": "json_object"}} if self.spec.json_mode == "object" else {})
+
+
+def line_name(spec: OpenAISpec) -> str:
+    """Host, model, and what tells two keys apart without being one: limits are counted per key."""
+    name = f"{urlsplit(spec.url()).netloc} {spec.model}"
+    if spec.api_key is None:
+        return name
+    return f"{name} key:{hashlib.sha256(resolve(spec.api_key).encode()).hexdigest()[:6]}"
 
 
 def byte_bound(request: Request) -> int:

@@ -1,4 +1,14 @@
-"""The wire level: one request, one attempt, one reply. Whoever can `send` is a provider; all else is `client`."""
+"""The wire level: one request, one attempt, one reply. Whoever can `send` is a provider; all else is `client`.
+
+How an attempt can fail decides what it costs and who hears of it:
+
+    Refused       not now (429, 529, 503 with a wait): no attempt, never paid; the limiter slows down
+    Unanswered    broken off, half, empty or a server's fault: another attempt may help; perhaps paid (`charged`)
+    Unusable      this line serves nobody: key, bill, rights, model name. Whoever mends it runs again
+    Unreached     nobody listens: tried again like Unanswered, and Unusable once the attempts are used up
+    Withheld      an answer was made and paid for, and is no answer (filtered, refused): permanent
+    ProviderError any other: this request will never be answered; the words are the provider's
+"""
 
 from __future__ import annotations
 
@@ -29,8 +39,23 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What a provider says is left of its limits, per minute where it says no other; resets in seconds from now."""
+
+    requests_limit: int | None = None
+    requests_left: int | None = None
+    requests_reset: float | None = None
+    tokens_limit: int | None = None
+    tokens_left: int | None = None
+    tokens_reset: float | None = None
+
+
+@dataclass(slots=True)
 class Reply:
-    """What came back, in our words. `finish` is stop or length; anything else is an error."""
+    """What came back, in our words. `finish` is stop or length; anything else is an error.
+
+    `text` is the answer alone: what the model thought before it is `reasoning`, however the server sends it.
+    """
 
     text: str
     finish: str
@@ -39,12 +64,23 @@ class Reply:
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     vectors: tuple[tuple[float, ...], ...] = ()
+    quota: Quota | None = None
 
 
 class Provider(Protocol):
     identity: str
     concurrency: int
     attempts: int
+
+    @property
+    def name(self) -> str:
+        """The line that limits are counted by: host, model and a hash of the key. Holds no secret."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes ask the same server with the same key. An engine of our own is nobody else's."""
+        ...
 
     @property
     def context(self) -> int | None:
@@ -63,7 +99,8 @@ class Provider(Protocol):
 
 
 class Unanswered(ProviderError):
-    """An attempt that failed in a way that passes. `charged`: nobody knows whether it was paid for."""
+    """An attempt that failed in a way that passes. `charged`: nobody knows whether it was paid for; `usage`: what it
+    cost, where the provider said so."""
 
     def __init__(
         self,
@@ -73,10 +110,37 @@ class Unanswered(ProviderError):
         status: int | None = None,
         retry_after: float | None = None,
         charged: bool = False,
+        quota: Quota | None = None,
+        usage: Usage | None = None,
     ) -> None:
-        super().__init__(message, hint, transient=True, status=status)
+        ProviderError.__init__(self, message, hint, transient=True, status=status)
         self.retry_after = retry_after
         self.charged = charged
+        self.quota = quota
+        self.usage = usage
+
+
+class Refused(Unanswered):
+    """The provider is busy and says so. Not an attempt: whoever waits as told is answered. Never paid."""
+
+
+class Unusable(ProviderError):
+    """About the line, not the request: no request is answered until a person mends it, and then this one is too."""
+
+    def __init__(self, message: str, hint: str = "", *, status: int | None = None) -> None:
+        super().__init__(message, hint, transient=True, status=status)
+
+
+class Unreached(Unanswered, Unusable):
+    """Nobody listens at the address. A server that is being started passes; one that stays away is Unusable."""
+
+
+class Withheld(ProviderError):
+    """The model answered and the answer is none: filtered, or refused. Permanent; paid as `usage` says."""
+
+    def __init__(self, message: str, hint: str = "", *, usage: Usage) -> None:
+        super().__init__(message, hint, status=200)
+        self.usage = usage
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
