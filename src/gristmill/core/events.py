@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,17 +16,19 @@ from typing import Any
 
 import orjson
 
+from gristmill.core.secrets import scrub
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
 
-class EventLog:
-    """Appends events to a file and shows them to listeners (a progress bar, a sink)."""
+class Lines:
+    """A file of JSON lines that only grows: each line whole or not there, from any thread, without a secret in it."""
 
-    def __init__(self, path: Path, *listeners: Listener) -> None:
+    def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.listeners = list(listeners)
+        self._lock = threading.Lock()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._cut_torn_tail()
 
@@ -35,25 +38,38 @@ class EventLog:
         if tail and not tail.endswith(b"\n"):
             os.ftruncate(self._fd, size - (len(tail) - (tail.rfind(b"\n") + 1)))
 
-    def emit(self, event: str, **data: Any) -> None:
-        line: Event = {"time": round(time.time(), 3), "event": event, **data}
-        self._append(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-        for listener in self.listeners:
-            listener(line)
-
-    def _append(self, line: bytes) -> None:
+    def append(self, line: str) -> None:
         """All of it or nothing: on a full disk, half a line would swallow the one after it."""
-        size = os.fstat(self._fd).st_size
-        if os.write(self._fd, line) < len(line):
-            os.ftruncate(self._fd, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        raw = scrub(line).encode(errors="backslashreplace") + b"\n"  # a broken file name's bytes, as JSON escapes
+        with self._lock:
+            size = os.fstat(self._fd).st_size
+            if os.write(self._fd, raw) < len(raw):
+                os.ftruncate(self._fd, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:
         os.close(self._fd)
 
 
+class EventLog:
+    """Appends events to a file and shows them to listeners (a progress bar, a sink)."""
+
+    def __init__(self, path: Path, *listeners: Listener) -> None:
+        self.listeners = list(listeners)
+        self._lines = Lines(path)
+
+    def emit(self, event: str, **data: Any) -> None:
+        line: Event = {"time": round(time.time(), 3), "event": event, **data}
+        self._lines.append(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY).decode())
+        for listener in self.listeners:
+            listener(line)
+
+    def close(self) -> None:
+        self._lines.close()
+
+
 def read_events(path: Path) -> Iterator[Event]:
-    """Every whole line of an event file, oldest first; a line still being written is left out."""
+    """Every whole line of such a file, oldest first; a line still being written is left out."""
     if not path.exists():
         return
     with path.open("rb") as file:
