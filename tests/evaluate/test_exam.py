@@ -34,7 +34,7 @@ class Reader:
         above, _, question = messages[-1].content.rpartition("\n\n")
         text = self.knows.get(question) or above
         finish = "length" if above and len(text.split()) > max_tokens else "stop"
-        return Answer(text, finish, Usage(10, 3), key=f"{self.role}-{len(self.asked)}")
+        return Answer(text, finish, Usage(10, 3), key=f"{self.role}-{len(self.asked)}", model=self.identity)
 
 
 @dataclass

@@ -87,7 +87,7 @@ class Recorder:
     async def ask(self, messages: Any, parse: Any, **_: Any) -> Any:
         self.asked.append(list(messages))
         try:
-            return Parsed(parse(self.text), Answer(self.text, "stop", Usage(), "key"), ("key",))
+            return Parsed(parse(self.text), Answer(self.text, "stop", Usage(), "key", self.identity), ("key",))
         except ValueError as error:
             raise Reject("invalid answer", str(error)) from error
 

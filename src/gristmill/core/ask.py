@@ -27,12 +27,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Answer:
-    """One durable answer. `key` is its place in the store."""
+    """One durable answer. `key` is its place in the store; `model` the identity of the model that really answered: a
+    role's first choice, or the one that stood in for it."""
 
     text: str
     finish: str  # stop | length
     usage: Usage
     key: str
+    model: str
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     raw: dict[str, Any] = field(default_factory=dict)

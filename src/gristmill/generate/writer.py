@@ -46,7 +46,7 @@ class Writer:
         return self.config.temperature if wording == 0 else max(self.config.temperature, _VARIED)
 
     def origin(self, prompt: Prompt, parsed: Parsed[Any]) -> Origin:
-        return Origin(stage=self.ctx.stage, prompt=prompt.ref, model=self.model.identity, calls=parsed.calls)
+        return Origin(stage=self.ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=parsed.calls)
 
     async def line(
         self, prompt: Prompt, sentence: Sentence, check: Callable[[str], str], *, wording: int = 0, **values: object

@@ -16,17 +16,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from gristmill.core.errors import BudgetError
 from gristmill.core.store import Spent
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a run may use in all its attempts together; None is no limit."""
+class Limits(BaseModel):
+    """What a run may use in all its attempts together. Reaching a limit pauses the run; a higher one lets it go on."""
 
-    calls: int | None = None
-    tokens: int | None = None
-    seconds: float | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    usd: float | None = Field(None, gt=0, description="US dollars, by the price table or the models' own `price`")
+    calls: int | None = Field(None, gt=0, description="Calls to models")
+    tokens: int | None = Field(None, gt=0, description="Tokens sent and received")
+    seconds: float | None = Field(None, gt=0, description="Wall time")
 
 
 @dataclass(slots=True, eq=False)

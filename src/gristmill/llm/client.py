@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from gristmill.llm.budget import Budget
 from gristmill.llm.model import BoundModel
 from gristmill.llm.openai import OpenAIProvider
 from gristmill.llm.provider import Provider, Reply, Request, Unanswered
-from gristmill.llm.spec import LocalSpec, ModelSpec, OpenAISpec
+from gristmill.llm.spec import LocalSpec, ModelSpec, RemoteSpec
 
 if TYPE_CHECKING:
     from gristmill.models.weights import Weights
@@ -47,12 +47,32 @@ class _Caller:
     stage: str
 
 
+@dataclass(frozen=True)
+class LineStatus:
+    """A provider at work, for people who watch."""
+
+    roles: tuple[str, ...]
+    model: str  # identity
+    in_flight: int
+    limit: int
+    why: str  # the limit is what it is
+    waiting: int
+    answered: int
+    per_second: float
+    down: str | None = None  # why its requests go to the next provider
+
+
 class _Line:
     """A provider and its slots."""
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
         self.slots = asyncio.Semaphore(provider.concurrency)
+
+    def status(self) -> LineStatus:
+        limit = self.provider.concurrency
+        free: int = self.slots._value
+        return LineStatus((), self.provider.identity, limit - free, limit, "as configured", 0, 0, 0.0)
 
 
 class Client:
@@ -101,7 +121,7 @@ class Client:
         return BoundModel(role, provider.identity, provider.context, asker, self.counters[stage])
 
     def _provider(self, role: str, spec: ModelSpec, weights: Weights | None, quantization: str | None) -> Provider:
-        if isinstance(spec, OpenAISpec):
+        if isinstance(spec, RemoteSpec):
             return OpenAIProvider(spec)
         from gristmill.llm.local import LocalProvider
 
@@ -114,6 +134,15 @@ class Client:
 
             weights = locate(spec.model, base=self.base, hasher=self.store.file_hash)
         return LocalProvider(spec, weights, quantization=quantization, workspace=self.workspace, emit=self.emit)
+
+    def window(self, specs: Sequence[ModelSpec]) -> int:
+        """How many records a stage that asks these models should have under way: twice what is in flight at most, so
+        that no slot waits while answers are committed and parsed."""
+        return max((2 * (spec.concurrency or 16) for spec in specs), default=1)
+
+    def lines(self) -> list[LineStatus]:
+        """What goes on at each provider now."""
+        return [line.status() for line in self._lines.values()]
 
     async def close(self) -> None:
         for line in self._lines.values():
@@ -139,7 +168,7 @@ class Client:
             stored = await self.store.response(key)
             if stored is not None:
                 counts["cached"] += 1
-                answer = _read(key, stored["reply"])
+                answer = _read(key, line.provider.identity, stored["reply"])
             else:
                 answer = await self._ask(line, caller, request, key, content)
             flight.set_result(answer)
@@ -182,7 +211,7 @@ class Client:
             return data["reply"]
 
         try:
-            return _read(key, await self._send(line, request, bound, counts, keep))
+            return _read(key, line.provider.identity, await self._send(line, request, bound, counts, keep))
         except ProviderError:
             counts["failed"] += 1
             raise
@@ -264,12 +293,13 @@ def _reply_data(reply: Reply, usage: Usage) -> dict[str, Any]:
     return data
 
 
-def _read(key: str, data: dict[str, Any]) -> Answer:
+def _read(key: str, model: str, data: dict[str, Any]) -> Answer:
     return Answer(
         text=data["text"],
         finish=data["finish"],
         usage=Usage(*data["usage"]),
         key=key,
+        model=model,
         tokens=tuple(data.get("tokens", ())),
         logprobs=tuple(data.get("logprobs", ())),
         raw={name: data[name] for name in ("reasoning", "vectors") if name in data},

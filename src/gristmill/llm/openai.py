@@ -137,7 +137,7 @@ class OpenAIProvider:
     def __init__(self, spec: OpenAISpec) -> None:
         self.spec = spec
         self.identity = remote_identity(spec)
-        self.concurrency = spec.concurrency
+        self.concurrency = spec.concurrency or 16
         self.attempts = spec.attempts
         self.shared = True
         self.context: int | None = None
@@ -182,7 +182,7 @@ class OpenAIProvider:
         return body
 
     def _json_demand(self, request: Request) -> dict[str, Any]:
-        if self.spec.json_mode == "schema":
+        if self.spec.json_mode in ("auto", "schema"):
             form = {"name": request.schema_name, "strict": True, "schema": request.schema}
             return {"response_format": {"type": "json_schema", "json_schema": form}}
         schema = orjson.dumps(request.schema).decode()

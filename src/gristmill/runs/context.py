@@ -17,7 +17,7 @@ from gristmill.core.events import EventLog
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Checkpoint, Record, digest_of
 from gristmill.llm.client import Client
-from gristmill.llm.spec import LocalSpec, OpenAISpec
+from gristmill.llm.spec import LocalSpec, RemoteSpec
 from gristmill.models.weights import Weights, locate
 from gristmill.runs.folder import Counts, Output, RunFolder
 from gristmill.runs.plan import Node, Plan
@@ -75,7 +75,7 @@ class Current:
 
     def _find_weights(self, role: str) -> Weights:
         spec = self.plan.recipe.models[role]
-        if isinstance(spec, OpenAISpec):
+        if isinstance(spec, RemoteSpec):
             raise ConfigError(f"`{role}` is a model behind an address; weights on this machine are needed here")
         if isinstance(spec, LocalSpec):
             return locate(spec.model, base=self.plan.recipe.base, hasher=self.workspace.store.file_hash)
@@ -120,7 +120,7 @@ class Context:
     def model(self, role: str, *, quantization: str | None = None) -> Model:
         current = self._current
         spec = current.plan.recipe.models[role]
-        weights = None if isinstance(spec, OpenAISpec) else current.weights(role)
+        weights = None if isinstance(spec, RemoteSpec) else current.weights(role)
         return current.client.model(role, spec, stage=self._node.name, weights=weights, quantization=quantization)
 
     def prompt(self, name: str) -> Prompt:

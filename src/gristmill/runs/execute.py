@@ -26,7 +26,7 @@ from gristmill.core.errors import (
 from gristmill.core.events import EventLog, Listener, read_events
 from gristmill.core.files import atomic
 from gristmill.core.records import Checkpoint, digest_of
-from gristmill.llm.budget import Budget, Limits
+from gristmill.llm.budget import Budget
 from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec, StageSpec, remote_identity
 from gristmill.models.weights import locate
@@ -132,8 +132,7 @@ class _Runner:
         spent = workspace.store.spent(folder.path.name)
         used = _seconds_used(folder)
         self.names = names
-        most = Limits(calls=limits.calls, tokens=limits.tokens, seconds=limits.seconds)
-        self.budget = Budget(most, spent=spent, elapsed=used)
+        self.budget = Budget(limits, spent=spent, elapsed=used)
         client = Client(
             workspace.store,
             workspace=workspace.root,
@@ -259,7 +258,7 @@ class _Runner:
 
     def _width(self, node: Node) -> int:
         specs = [self.current.plan.recipe.models[role] for role in node.roles]
-        return max((spec.concurrency + 2 for spec in specs), default=CODE_ONLY_WIDTH)
+        return max(((spec.concurrency or 16) + 2 for spec in specs), default=CODE_ONLY_WIDTH)
 
     def _show(self, node: Node, **values: Any) -> None:
         for listener in self.current.events.listeners:

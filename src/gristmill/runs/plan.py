@@ -13,7 +13,7 @@ from gristmill.core.extras import install_line, missing
 from gristmill.core.prompt import Prompt, read_prompt
 from gristmill.core.secrets import resolve
 from gristmill.core.stage import PACE, Means, Stage, StageConfig
-from gristmill.llm.spec import LocalSpec, OpenAISpec, StageSpec
+from gristmill.llm.spec import LocalSpec, RemoteSpec, StageSpec
 from gristmill.models.weights import locate
 from gristmill.runs.kinds import kinds
 from gristmill.runs.recipe import Loaded, load_recipe
@@ -234,7 +234,7 @@ def _check_extra(recipe: Loaded, where: Where, extra: str) -> None:
         recipe.source.problem(where, f"not installed: {', '.join(gone)}", install_line(extra))
 
 
-def _find_model(spec: OpenAISpec | LocalSpec, base: Path) -> None:
+def _find_model(spec: RemoteSpec | LocalSpec, base: Path) -> None:
     """Raise what would be raised when it is first asked: a variable that is not set, weights that are not there."""
     if isinstance(spec, LocalSpec):
         locate(spec.model, base=base)

@@ -12,26 +12,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gristmill.core.stage import StageConfig
+from gristmill.llm.budget import Limits
 from gristmill.llm.spec import ModelSpec
 from gristmill.runs.kinds import kinds
 from gristmill.runs.source import RecipeError, Source, Where, read_source
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
-_TAGS = ("openai", "local", "from")
+_TAGS = ("openai", "anthropic", "local", "from")
 """Names that pydantic gives to the branches of a union; they are no keys of a recipe."""
 
 PLACEHOLDER = "???"
 """A value that a person must fill in; it blocks the run."""
-
-
-class Limits(BaseModel):
-    """Budgets of a run. Reaching one pauses the run; a higher one lets it go on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    calls: int | None = Field(None, gt=0, description="Calls to models")
-    tokens: int | None = Field(None, gt=0, description="Tokens sent and received")
-    seconds: float | None = Field(None, gt=0, description="Wall time over all attempts")
 
 
 class Recipe(BaseModel):

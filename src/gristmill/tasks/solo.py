@@ -26,5 +26,5 @@ async def attempt(
         tokens=answer.tokens,
         logprobs=answer.logprobs,
         parents=(task.id,),
-        origin=Origin(stage=stage, model=model.identity, calls=(answer.key,)),
+        origin=Origin(stage=stage, model=answer.model, calls=(answer.key,)),
     )
