@@ -21,7 +21,7 @@ from gristmill.core.errors import InputError
 from gristmill.core.files import sha256_file
 from gristmill.core.records import File, Record
 from gristmill.core.stage import Dropped, PassContext
-from gristmill.ingest.stages import ReadConfig
+from gristmill.ingest.stages import FilesConfig
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile(translate(glob.removeprefix("**/")))
 
 
-def _chosen(path: str, config: ReadConfig) -> bool:
+def _chosen(path: str, config: FilesConfig) -> bool:
     """A glob is matched against the path below the given folder, and against the file's name."""
 
     def matches(globs: Iterable[str]) -> bool:
@@ -80,7 +80,7 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (here / n for n in [*files, *links] if not n.startswith("."))
 
 
-def found(config: ReadConfig, base: Path) -> list[Found]:
+def found(config: FilesConfig, base: Path) -> list[Found]:
     """Every file that the recipe's paths, globs and limit choose, in order; problems included, hidden names not."""
     listed: dict[Path, Found] = {}
     for given in config.paths:
@@ -97,15 +97,15 @@ def found(config: ReadConfig, base: Path) -> list[Found]:
         raise InputError(
             f"no file to read in {', '.join(config.paths)}", "Check the folder, and the globs of include and exclude."
         )
-    return sorted(listed.values(), key=lambda f: (f.path, str(f.location)))[: config.limit]
+    return sorted(listed.values(), key=lambda f: (f.path, str(f.location)))[: config.most_files]
 
 
-def inputs(config: ReadConfig, base: Path) -> list[Path]:
+def inputs(config: FilesConfig, base: Path) -> list[Path]:
     """The files whose content a run depends on."""
     return [f.location for f in found(config, base) if not f.problem]
 
 
-def run(config: ReadConfig, _records: Iterable[Record], ctx: PassContext) -> Iterator[File | Dropped]:
+def run(config: FilesConfig, _records: Iterable[Record], ctx: PassContext) -> Iterator[File | Dropped]:
     for item in found(config, ctx.base):
         marks = {"location": _readable(item.location)}
         if item.problem:

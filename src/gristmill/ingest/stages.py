@@ -6,17 +6,28 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gristmill.core.records import Chunk, Document, File
+from gristmill.core.records import Chunk, Document, Draft, File
 from gristmill.core.stage import STAGES as StageTable
 from gristmill.core.stage import InputPath, Stage, StageConfig
 
 
-class ReadConfig(StageConfig):
-    """Files and folders in, documents out."""
+class FilesConfig(StageConfig):
+    """Which files a stage reads."""
 
     paths: Annotated[list[InputPath], Field(min_length=1)] = Field(description="Files and folders to read")
     include: list[str] = Field(["**"], description="Globs a file's path below its folder must match (one of them)")
     exclude: list[str] = Field([], description="Globs of files to leave out")
+    max_mb: float = Field(200, gt=0, description="Size of a file, and of an archive once unpacked (times four)")
+
+    @property
+    def most_files(self) -> int | None:
+        """Only the first so many, in order of their paths."""
+        return None
+
+
+class ReadConfig(FilesConfig):
+    """Files and folders in, documents out."""
+
     limit: int | None = Field(None, ge=1, description="Read only the first so many files, in order of their paths")
     language: str | None = Field(
         None, pattern=r"^[a-z]{2}$", description="ISO 639-1; found from the text when not given"
@@ -28,8 +39,25 @@ class ReadConfig(StageConfig):
     ocr_language: str = Field("eng", pattern=r"^[A-Za-z_+]+$", description="tesseract's name of the language of scans")
     memory_mb: int = Field(1024, ge=256, description="Memory a reader may use")
     seconds: float = Field(60, gt=0, description="Time a file may take; begins again at each page that needs OCR")
-    max_mb: float = Field(200, gt=0, description="Size of a file, and of an archive once unpacked (times four)")
     max_pages: int = Field(5000, ge=1, description="Pages, slides or sheets a file may have")
+
+    @property
+    def most_files(self) -> int | None:
+        return self.limit
+
+
+class RowsConfig(FilesConfig):
+    """Tables in, one record for each row out: jsonl, json, csv, tsv, each also .gz or .zst, and parquet."""
+
+    columns: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="Columns to keep; a row without one of them is rejected. All if not given"
+    )
+    limit: int | None = Field(None, ge=1, description="Read only the first so many rows")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="csv: what stands between two cells; seen in the first line"
+    )
+    max_row_mb: float = Field(8, gt=0, le=256, description="Size of a row")
+    max_mb: float = Field(1e6, gt=0, description="Size of a file")
 
 
 class ChunkConfig(StageConfig):
@@ -67,6 +95,25 @@ STAGES: StageTable = {
                 *("pypdfium2", "python-pptx", "trafilatura"),
             ),
             programs=("tesseract",),
+        ),
+    ),
+    "ingest.rows": (
+        Stage(
+            code="gristmill.ingest.files:run",
+            config=RowsConfig,
+            takes=(),
+            gives=(File,),
+            shape="pass",
+            part="files",
+            inputs="gristmill.ingest.files:inputs",
+        ),
+        Stage(
+            code="gristmill.ingest.rows:run",
+            config=RowsConfig,
+            takes=(File,),
+            gives=(Draft,),
+            shape="pass",
+            libraries=("pyarrow",),
         ),
     ),
     "ingest.chunk": (
