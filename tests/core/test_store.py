@@ -17,20 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.core.errors import ConfigError, GristmillError, InputError
-from gristmill.core.store import Spent, Store
+from gristmill.core.store import Charge, Spent, Store, open_store
 
 
 @pytest.fixture
 def store(tmp_path: Path):
-    store = Store.open(tmp_path / "deep" / "store.db")
+    store = open_store(tmp_path / "deep" / "store.db")
     yield store
     store.close()
 
 
 async def put(store: Store, key: str, *, run: str = "r", text: str = "x", usage: tuple[int, int] = (3, 5)) -> None:
-    await store.put_response(
-        key, {"text": text}, run=run, stage="qa", role="writer", usage_in=usage[0], usage_out=usage[1]
-    )
+    await store.put_response(key, {"text": text}, Charge(run, "qa", "writer", tokens_in=usage[0], tokens_out=usage[1]))
 
 
 async def test_a_response_comes_back_and_the_first_one_stays(store: Store) -> None:
@@ -58,11 +56,11 @@ async def test_calls_come_in_the_order_asked_for_and_unknown_ones_are_left_out(s
 
 
 async def test_everything_is_there_after_closing_and_opening_again(tmp_path: Path) -> None:
-    first = Store.open(tmp_path / "s.db")
+    first = open_store(tmp_path / "s.db")
     await first.put_result("k", b"\0value")
     first.close()
     first.close()
-    second = Store.open(tmp_path / "s.db")
+    second = open_store(tmp_path / "s.db")
     assert second.results(["k", "l"]) == {"k": b"\0value"}
     second.close()
 
@@ -70,9 +68,9 @@ async def test_everything_is_there_after_closing_and_opening_again(tmp_path: Pat
 @settings(max_examples=30, deadline=None)
 @given(writes=st.lists(st.tuples(st.text(min_size=1, max_size=6, alphabet="abcé☃'\""), st.binary(max_size=40))))
 def test_results_behave_like_a_dictionary(tmp_path_factory: pytest.TempPathFactory, writes: list) -> None:
-    store = Store.open(tmp_path_factory.mktemp("store") / "s.db")
+    store = open_store(tmp_path_factory.mktemp("store") / "s.db")
     for key, value in writes:
-        store.put_result_sync(key, value)
+        store.keep_result(key, value)
     assert store.results([key for key, _ in writes] + ["other"]) == dict(writes)
     store.close()
 
@@ -87,7 +85,7 @@ async def test_many_results_are_looked_up_at_once(store: Store) -> None:
 def test_threads_of_passes_may_write_and_read(store: Store) -> None:
     def work(name: int) -> None:
         for n in range(50):
-            store.put_result_sync(f"{name}-{n}", b"%d" % n)
+            store.keep_result(f"{name}-{n}", b"%d" % n)
             assert store.results([f"{name}-{n}"])
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
@@ -116,7 +114,7 @@ async def test_what_cannot_be_kept_is_an_error_for_the_one_who_waits(store: Stor
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "s.db")
+    store = open_store(tmp_path / "s.db")
     store.close()
     with pytest.raises(GristmillError, match="closed"):
         await put(store, "k")
@@ -125,12 +123,12 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    Store.open(tmp_path / "s.db").close()
+    open_store(tmp_path / "s.db").close()
     with sqlite3.connect(tmp_path / "s.db") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(ConfigError, match="newer version") as caught:
-        Store.open(tmp_path / "s.db")
+        open_store(tmp_path / "s.db")
     assert "Update gristmill" in caught.value.hint
 
 
@@ -138,7 +136,7 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.db").write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be opened"):
-        Store.open(tmp_path / "s.db")
+        open_store(tmp_path / "s.db")
 
 
 def test_a_file_is_hashed_once_until_it_changes(store: Store, tmp_path: Path) -> None:
@@ -147,7 +145,7 @@ def test_a_file_is_hashed_once_until_it_changes(store: Store, tmp_path: Path) ->
     long_ago = time.time() - 3600
     os.utime(path, (long_ago, long_ago))
     first = store.file_hash(path)
-    store.put_result_sync("barrier", b"")  # the hash is written before this
+    store.keep_result("barrier", b"")  # the hash is written before this
     path.write_bytes(b"two")
     assert store.file_hash(path) != first
     os.utime(path, (long_ago, long_ago))  # same size, time and inode: taken for the same file, without reading it
@@ -161,7 +159,7 @@ def test_a_file_just_written_is_not_remembered(store: Store, tmp_path: Path) -> 
     path.write_bytes(b"one")
     stat = path.stat()
     first = store.file_hash(path)
-    store.put_result_sync("barrier", b"")
+    store.keep_result("barrier", b"")
     path.write_bytes(b"two")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert store.file_hash(path) != first
@@ -170,15 +168,14 @@ def test_a_file_just_written_is_not_remembered(store: Store, tmp_path: Path) -> 
 WRITER = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from gristmill.core.store import Store
+from gristmill.core.store import Charge, open_store
 from gristmill.core.errors import GristmillError
 
 async def main(path, name, count):
-    store = Store.open(Path(path))
+    store = open_store(Path(path))
     async def one(first):
         for n in range(first, count, 16):
-            await store.put_response(f"{name}-{n}", {"text": "x" * 1500}, run=name, stage="s", role="w",
-                                     usage_in=1, usage_out=1)
+            await store.put_response(f"{name}-{n}", {"text": "x" * 1500}, Charge(name, "s", "w"))
             sys.stdout.write(f"{name}-{n}\\n"); sys.stdout.flush()
     try:
         await asyncio.gather(*(one(n) for n in range(16)))
@@ -206,7 +203,7 @@ def test_killed_at_any_moment_every_confirmed_write_is_there(tmp_path: Path) -> 
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()
         confirmed += rest.splitlines() if rest.endswith("\n") else rest.splitlines()[:-1]
-        store = Store.open(tmp_path / "s.db")
+        store = open_store(tmp_path / "s.db")
         assert [c["key"] for c in store.calls(confirmed)] == confirmed
         assert store.spent(f"try{attempt}").calls >= len(confirmed)
         store.close()
@@ -217,7 +214,7 @@ def test_two_processes_share_a_store(tmp_path: Path) -> None:
     for process in both:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
-    store = Store.open(tmp_path / "s.db")
+    store = open_store(tmp_path / "s.db")
     assert store.spent("a").calls == store.spent("b").calls == 1500
     store.close()
 
@@ -227,7 +224,7 @@ def test_a_full_disk_reaches_the_writer_and_loses_nothing_confirmed(tmp_path: Pa
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "cannot be written" in errors and "Free disk space" in errors
-    store = Store.open(tmp_path / "s.db")
+    store = open_store(tmp_path / "s.db")
     confirmed = out.split()
     assert confirmed and len(store.calls(confirmed)) == len(confirmed)
     store.close()

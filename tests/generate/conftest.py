@@ -15,7 +15,7 @@ from tests.fakes.fixtures import FakeServer, fake_server
 from gristmill.core.ask import Model
 from gristmill.core.prompt import Prompt, read_prompt
 from gristmill.core.records import Chunk, Document, Page, Record, digest_of
-from gristmill.core.store import Store
+from gristmill.core.store import open_store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec
 
@@ -107,7 +107,7 @@ def fake(writer_server: FakeServer) -> FakeServer:
 
 @pytest.fixture
 async def model(tmp_path: Path, fake: FakeServer) -> AsyncIterator[Model]:
-    store = Store.open(tmp_path / "store.db")
+    store = open_store(tmp_path / "store.db")
     client = Client(store, workspace=tmp_path, run="r")
     spec: Any = OpenAISpec(provider="openai", model="m", base_url=fake.url)
     yield client.model("writer", spec, stage="questions")

@@ -11,7 +11,7 @@ from tests.fakes.fixtures import FakeServer, fake_server
 
 from gristmill.core.ask import Model
 from gristmill.core.records import Message
-from gristmill.core.store import Store
+from gristmill.core.store import open_store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec
 
@@ -37,7 +37,7 @@ def fake(one_server: FakeServer) -> FakeServer:
 @pytest.fixture
 async def make_client(tmp_path: Path) -> AsyncIterator[Callable[..., Client]]:
     """Clients over one store; all closed at the end."""
-    store = Store.open(tmp_path / "store.db")
+    store = open_store(tmp_path / "store.db")
     made: list[Client] = []
 
     def make(**options: Any) -> Client:

@@ -19,7 +19,7 @@ from tests.llm.conftest import user
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError, ProviderError, Reject
 from gristmill.core.records import Message
-from gristmill.core.store import Store
+from gristmill.core.store import Store, open_store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec, StageSpec
 
@@ -137,7 +137,7 @@ async def test_an_answer_is_durable_before_it_is_parsed(
     client = make_client()
 
     def parse(text: str) -> str:
-        other = Store.open(client.store.path)
+        other = open_store(client.store.path)
         assert other.spent("r").calls == 1
         other.close()
         raise Reject("seen enough")
@@ -165,12 +165,12 @@ ASKER = """
 import asyncio, sys
 from pathlib import Path
 from gristmill.core.records import Message
-from gristmill.core.store import Store
+from gristmill.core.store import Store, open_store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec
 
 async def main(folder, url):
-    store = Store.open(Path(folder) / "store.db")
+    store = open_store(Path(folder) / "store.db")
     client = Client(store, workspace=Path(folder), run="r")
     model = client.model("writer", OpenAISpec(provider="openai", model="m", base_url=url, concurrency=16), stage="qa")
     async def one(n):
@@ -200,7 +200,7 @@ def test_killed_and_started_again_no_kept_answer_is_paid_for_twice(fake: FakeSer
     stats = fake.stats()
     assert len(stats["answered"]) == 300
     assert sum(stats["answered"].values()) - 300 <= 16 * kills
-    store = Store.open(tmp_path / "store.db")
+    store = open_store(tmp_path / "store.db")
     assert store.spent("r").calls == 300
     store.close()
     assert json.dumps(stats["statuses"]) == json.dumps({"200": stats["calls"]})

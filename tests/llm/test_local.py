@@ -21,7 +21,7 @@ from tests.llm.conftest import user
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError, ProviderError
-from gristmill.core.store import Store
+from gristmill.core.store import open_store
 from gristmill.llm.client import Client
 from gristmill.llm.engine import EngineSettings, LocalEngine, default_threads
 from gristmill.llm.openai import Wire
@@ -41,7 +41,7 @@ class World:
     """One engine for the whole module; what happened to it is in `events`."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = Store.open(folder / "store.db")
+        self.store = open_store(folder / "store.db")
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.client = Client(self.store, workspace=folder, run="r", emit=self.note)
         self.model: Model = self.client.model("student", SPEC, stage="exam")
@@ -121,7 +121,7 @@ async def test_an_exams_answer_is_computed_anew_and_others_may_use_the_cache(
 
 
 async def test_the_same_weights_in_another_precision_have_their_own_log(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "store.db")
+    store = open_store(tmp_path / "store.db")
     client = Client(store, workspace=tmp_path, run="r")
     for quantization in (None, "q8_0"):
         model = client.model("student", SPEC, stage="exam", quantization=quantization)
@@ -217,13 +217,13 @@ PARENT = f"""
 import asyncio
 from pathlib import Path
 from gristmill.core.records import Message
-from gristmill.core.store import Store
+from gristmill.core.store import open_store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec
 
 async def main():
     folder = Path.cwd()
-    client = Client(Store.open(folder / "store.db"), workspace=folder)
+    client = Client(open_store(folder / "store.db"), workspace=folder)
     model = client.model("m", LocalSpec(provider="local", model="{NAME}", concurrency=1, context=512), stage="s")
     await model.chat([Message(role="user", content="Hi")], max_tokens=1)
     print("ready", flush=True)

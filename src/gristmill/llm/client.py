@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gristmill.core.ask import Answer, Model, Usage
 from gristmill.core.errors import Cancelled, ConfigError, ProviderError
 from gristmill.core.records import digest_of
-from gristmill.core.store import Store
+from gristmill.core.store import Charge, Store
 from gristmill.llm.budget import Budget
 from gristmill.llm.model import BoundModel
 from gristmill.llm.openai import OpenAIProvider
@@ -198,16 +198,9 @@ class Client:
             counts["tokens_in"] += usage.input
             counts["tokens_out"] += usage.output
             data = {"request": content, "reply": _reply_data(reply, usage)}
-            await self.store.put_response(
-                key,
-                data,
-                run=self.run,
-                stage=caller.stage,
-                role=caller.role,
-                usage_in=usage.input,
-                usage_out=usage.output,
-                usage_known=usage.known,
-            )
+            payer = (self.run, caller.stage, caller.role)
+            charge = Charge(*payer, tokens_in=usage.input, tokens_out=usage.output)
+            await self.store.put_response(key, data, charge)
             return data["reply"]
 
         try:

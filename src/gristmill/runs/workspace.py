@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from gristmill.core.errors import ConfigError, InputError
-from gristmill.core.store import Store
+from gristmill.core.store import Store, open_store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
@@ -25,7 +25,7 @@ class Workspace:
     @cached_property
     def store(self) -> Store:
         self.root.mkdir(parents=True, exist_ok=True)
-        return Store.open(self.root / "store.db")
+        return open_store(self.root / "store.db")
 
     @property
     def runs(self) -> Path:

@@ -1,0 +1,247 @@
+"""The store's interface, and its writing side, which is the same whatever stands behind it.
+
+Writers hand in what is to be kept and wait. One thread takes all that has been handed in, commits it once and wakes
+every writer of it; while it commits, the next batch gathers. So durability costs one fsync per burst, not per write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gristmill.core.errors import StoreError
+from gristmill.core.store.hashes import FileHashes
+from gristmill.core.store.types import Charge, Hold, Spent, Status
+
+MOST_BYTES = 32 << 20  # handed in and not yet taken for a commit: past this, writers are held up
+CLOSED = "the store is closed"
+
+
+class Batch:
+    """What one commit writes: answers and charges add up, of results, holds and notes the last one counts."""
+
+    __slots__ = ("charges", "holds", "notes", "responses", "results", "size", "unwaited", "waiting")
+
+    def __init__(self) -> None:
+        self.responses: list[tuple[str, bytes, Charge]] = []
+        self.charges: list[Charge] = []  # those of the responses too
+        self.results: dict[str, tuple[Status, bytes]] = {}
+        self.holds: dict[str, Hold] = {}
+        self.notes: dict[tuple[str, str], bytes | None] = {}
+        self.waiting: list[asyncio.Future[None]] = []
+        self.unwaited = False  # nobody would hear that some of it could not be written
+        self.size = 0
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.charges or self.results or self.holds or self.notes)
+
+
+class Store(ABC):
+    """Made by `open_store`. What a coroutine here writes has reached the disk when it returns."""
+
+    place: str
+    """Where it is, for people: without a password."""
+
+    def __init__(self, hashes: Path | None) -> None:
+        self._hashes = FileHashes(hashes)
+        self._gathering = threading.Condition(threading.Lock())
+        self._batch = Batch()
+        self._idle = False  # the writer waits for something to do
+        self._closed = False
+        self._lost: StoreError | None = None  # why results that nobody waited for are not there
+        self._thread = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
+
+    def close(self) -> None:
+        """Everything handed in before is durable afterwards; whether all of it could be kept is told by `flush`."""
+        with self._gathering:
+            if self._closed:
+                return
+            self._closed = True
+            self._gathering.notify_all()
+        self._thread.join()
+        self._disconnect()
+        self._hashes.close()
+
+    # Responses: what models answered, and what it cost.
+
+    @abstractmethod
+    async def response(self, key: str) -> dict[str, Any] | None:
+        """A stored answer."""
+
+    async def put_response(self, key: str, data: dict[str, Any], charge: Charge) -> None:
+        """Keep an answer and what it cost. The first one under a key stays: records already rest on it; every charge
+        counts."""
+        blob = orjson.dumps(data)
+        with self._gathering:
+            batch = self._open_batch(len(blob))
+            batch.responses.append((key, blob, charge))
+            batch.charges.append(charge)
+            waiting = self._waiting(batch)
+        await waiting
+
+    async def charge(self, charge: Charge) -> None:
+        """A request that was, or may have been, paid for and brought no answer."""
+        with self._gathering:
+            batch = self._open_batch()
+            batch.charges.append(charge)
+            waiting = self._waiting(batch)
+        await waiting
+
+    @abstractmethod
+    def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """The stored answers under some keys, in that order, with who asked for them; unknown keys are left out."""
+
+    @abstractmethod
+    def spent_by_stage(self, run: str) -> dict[tuple[str, str], Spent]:
+        """What a run has paid so far, over all its attempts, by stage and role."""
+
+    def spent(self, run: str) -> Spent:
+        """What a run has paid so far, over all its attempts."""
+        lines = self.spent_by_stage(run).values()
+        return Spent(*(sum(column) for column in zip(*(vars(line).values() for line in lines), strict=True)))
+
+    async def hold(self, run: str, calls: int, tokens: int, nano_usd: int) -> None:
+        """State the most that what is in flight can cost, before it is sent; nothing of it clears the hold."""
+        with self._gathering:
+            batch = self._open_batch()
+            batch.holds[run] = Hold(calls, tokens, nano_usd)
+            waiting = self._waiting(batch)
+        await waiting
+
+    @abstractmethod
+    def held(self, run: str) -> Hold:
+        """The hold stated last; a finished process leaves none."""
+
+    # Results: what steps and passes made.
+
+    @abstractmethod
+    def kept(self, keys: Sequence[str]) -> dict[str, Status]:
+        """Which of these keys have a result, without reading it."""
+
+    @abstractmethod
+    def results(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """What is kept under any of these keys: ask for as many as may lie in memory together."""
+
+    async def put_result(self, key: str, value: bytes, *, status: Status = "given") -> None:
+        """Keep a result; it replaces what was kept under its key."""
+        with self._gathering:
+            batch = self._open_batch(len(value))
+            batch.results[key] = status, value
+            waiting = self._waiting(batch)
+        await waiting
+
+    def keep_result(self, key: str, value: bytes, *, status: Status = "given") -> None:
+        """`put_result`, not waited for: for what can be made again from stored answers. That it could not be written
+        is told to whoever writes or flushes next."""
+        with self._gathering:
+            batch = self._open_batch(len(value))
+            batch.results[key] = status, value
+            batch.unwaited = True
+
+    async def flush(self) -> None:
+        """Everything handed in before is durable when this returns."""
+        with self._gathering:
+            waiting = self._waiting(self._open_batch())
+        await waiting
+
+    # Notes: small documents that processes share.
+
+    @abstractmethod
+    def notes(self, space: str) -> dict[str, dict[str, Any]]:
+        """All notes of a space, each with `at` (when it was written, seconds since the epoch) and `age` (seconds since
+        then), both by the clock of the store: clocks of machines differ."""
+
+    async def put_note(self, space: str, name: str, data: dict[str, Any] | None) -> None:
+        """Write a note; None removes it."""
+        blob = None if data is None else orjson.dumps(data)
+        with self._gathering:
+            batch = self._open_batch(len(blob or b""))
+            batch.notes[space, name] = blob
+            waiting = self._waiting(batch)
+        await waiting
+
+    def file_hash(self, path: Path) -> str:
+        """sha256 of a file of this machine, remembered until the file changes."""
+        return self._hashes.of(path)
+
+    # The writing side.
+
+    @abstractmethod
+    def _commit(self, batch: Batch) -> None:
+        """Write a batch in one transaction, in the writer's thread; StoreError if nothing of it was written."""
+
+    @abstractmethod
+    def _disconnect(self) -> None:
+        """Let go of files and connections, once the last batch is written."""
+
+    def _open_batch(self, size: int = 0) -> Batch:
+        """The batch that gathers, with room for so many bytes more. The lock is held."""
+        while self._batch.size > MOST_BYTES and not self._closed:
+            self._gathering.wait()
+        if self._closed:
+            raise StoreError(CLOSED)
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            raise lost
+        self._batch.size += size
+        if self._idle:
+            self._idle = False
+            self._gathering.notify_all()
+        return self._batch
+
+    def _waiting(self, batch: Batch) -> asyncio.Future[None]:
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        batch.waiting.append(waiting)
+        return waiting
+
+    def _take(self) -> Batch | None:
+        """What has gathered; None when the store is closed and all is written."""
+        with self._gathering:
+            while not (self._batch.writes or self._batch.waiting):
+                if self._closed:
+                    return None
+                self._idle = True
+                self._gathering.wait()
+            self._idle = False
+            batch, self._batch = self._batch, Batch()
+            self._gathering.notify_all()
+            return batch
+
+    def _write_forever(self) -> None:
+        while (batch := self._take()) is not None:
+            error: StoreError | None = None
+            try:
+                if batch.writes:
+                    self._commit(batch)
+            except StoreError as failed:
+                error = failed
+                self._lost = failed if batch.unwaited else self._lost
+            _wake(batch.waiting, error)
+
+
+def _wake(waiting: list[asyncio.Future[None]], error: StoreError | None) -> None:
+    """Tell every writer of a batch: one call into each event loop, however many wait there."""
+    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for future in waiting:
+        loops.setdefault(future.get_loop(), []).append(future)
+    for loop, futures in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, futures, error)
+
+
+def _settle(futures: list[asyncio.Future[None]], error: StoreError | None) -> None:
+    for future in futures:
+        if future.done():  # its task was cancelled meanwhile
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
