@@ -17,8 +17,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gristmill.core.extras import extra_of, install_line
@@ -97,6 +95,7 @@ class Failure:
     where: str
     error: str
     transient: bool
+    reason: str = ""  # its kind in a word or two, to be counted by
 
 
 class StageFailure(Exception):
@@ -117,6 +116,7 @@ def not_installed(error: BaseException, where: str) -> ConfigError | None:
 
 # These stop the whole run: they are about the run, not about one record.
 RUN_STOPPERS = (ConfigError, BudgetError, StoreError, Cancelled)
+PASS_THROUGH = (Reject, StageFailure, *RUN_STOPPERS)
 
 _EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
@@ -126,18 +126,37 @@ def exhausted(error: BaseException | None) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _EXHAUSTED)
 
 
-@contextmanager
-def boundary(where: str) -> Iterator[None]:
-    """Attribute whatever escapes to `where`. Rejects and errors that concern the whole run pass through unchanged."""
-    try:
-        yield
-    except (Reject, StageFailure, *RUN_STOPPERS):
-        raise
-    except Exception as error:  # the one broad handler: a bad record is data, not a crash
-        if absent := not_installed(error, where):
+class boundary:
+    """Attribute whatever escapes to `where`. Rejects and errors that concern the whole run pass through unchanged.
+
+    The one broad handler: a bad record is data, not a crash. Holds no state, so one serves all records of a stage.
+    """
+
+    __slots__ = ("where",)
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, PASS_THROUGH) or not isinstance(error, Exception):
+            return
+        if absent := not_installed(error, self.where):
             raise absent from error
         transient = bool(getattr(error, "transient", False)) or exhausted(error)
-        raise StageFailure(Failure(where, f"{type(error).__name__}: {error}", transient)) from error
+        raise StageFailure(Failure(self.where, _words(error), transient, _kind(error))) from error
+
+
+def _words(error: Exception) -> str:
+    """Ours speak for themselves (a provider's in its own words); any other needs its name."""
+    return error.message if isinstance(error, GristmillError) else f"{type(error).__name__}: {error}"
+
+
+def _kind(error: Exception) -> str:
+    status = getattr(error, "status", None)
+    return f"HTTP {status}" if isinstance(status, int) and status >= 400 else type(error).__name__
 
 
 def run_error(failed: StageFailure, what: str) -> GristmillError:

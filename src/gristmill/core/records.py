@@ -9,6 +9,7 @@ No wall time, cost or latency inside a record: those are events.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
@@ -22,9 +23,14 @@ TrainMask = bool | tuple[Span, ...]
 """What the loss sees of a text: all of it, nothing, or these character spans."""
 
 
+def canonical(value: Any) -> bytes:
+    """The canonical JSON of any plain value: what ids and keys are hashes of."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
 def digest_of(value: Any) -> str:
     """sha256, in hex, of the canonical JSON of any plain value."""
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 class Frozen(BaseModel):
@@ -48,12 +54,11 @@ class Record(Frozen):
 
     @cached_property
     def id(self) -> str:
-        return digest_of([self.type, self.content(), self.parents])[:16]
+        return _id(self.type, canonical(self.content()), self.parents)
 
     @property
     def digest(self) -> str:
-        origin = self.origin.model_dump(mode="json") if self.origin else None
-        return digest_of([self.id, self.marks, origin])
+        return _digest(self.id, canonical(self.marks), canonical(_plain(self.origin)))
 
     def content(self) -> dict[str, Any]:
         """Everything that is in the id besides type and parents."""
@@ -70,15 +75,33 @@ class Record(Frozen):
         return copy
 
     def to_row(self) -> dict[str, Any]:
-        """Plain columns for storage; `from_row` reads them back to an equal record."""
+        """Plain columns for storage; `from_row` reads them back to an equal record. Each part is written as JSON once:
+        the id and the digest are hashes of these very bytes."""
+        body, marks, origin = canonical(self.content()), canonical(self.marks), canonical(_plain(self.origin))
+        made = self.__dict__.get("id") or _id(self.type, body, self.parents)
         return {
-            "id": self.id,
+            "id": made,
             "type": self.type,
-            "parents": list(self.parents),
-            "marks": orjson.dumps(self.marks, option=orjson.OPT_SORT_KEYS).decode(),
-            "origin": self.origin.model_dump_json() if self.origin else None,
-            "body": orjson.dumps(self.content(), option=orjson.OPT_SORT_KEYS).decode(),
+            "parents": self.parents,
+            "marks": marks.decode(),
+            "origin": origin.decode() if self.origin else None,
+            "digest": _digest(made, marks, origin),
+            "body": body.decode(),
         }
+
+
+def _id(kind: str, body: bytes, parents: Sequence[str]) -> str:
+    """`digest_of([type, content, parents])`, shortened, from JSON that is written already."""
+    return hashlib.sha256(b'["%b",%b,%b]' % (kind.encode(), body, orjson.dumps(parents))).hexdigest()[:16]
+
+
+def _digest(made: str, marks: bytes, origin: bytes) -> str:
+    """`digest_of([id, marks, origin])`, from JSON that is written already."""
+    return hashlib.sha256(b'["%b",%b,%b]' % (made.encode(), marks, origin)).hexdigest()
+
+
+def _plain(origin: Origin | None) -> dict[str, Any] | None:
+    return None if origin is None else {**origin.__dict__}
 
 
 class File(Record):
@@ -246,16 +269,11 @@ RECORD_TYPES: dict[str, type[Record]] = {
 
 
 def from_row(row: dict[str, Any]) -> Record:
-    """A record from the columns that `Record.to_row` wrote. The id is recomputed and must agree."""
-    body = orjson.loads(row["body"])
-    record = RECORD_TYPES[row["type"]].model_validate(
-        {
-            **body,
-            "parents": tuple(row["parents"]),
-            "marks": orjson.loads(row["marks"]),
-            "origin": orjson.loads(row["origin"]) if row["origin"] else None,
-        }
-    )
-    if record.id != row["id"]:
-        raise ValueError(f"record {row['id']} does not hold what its id says (now {record.id})")
+    """A record from the columns that `Record.to_row` wrote. The id is a hash of them and must agree."""
+    body, parents = row["body"], tuple(row["parents"])
+    if _id(row["type"], body.encode(), parents) != row["id"]:
+        raise ValueError(f"record {row['id']} does not hold what its id says")
+    outside = f'"parents":{orjson.dumps(parents).decode()},"marks":{row["marks"]},"origin":{row["origin"] or "null"}'
+    record = RECORD_TYPES[row["type"]].model_validate_json(f"{{{outside},{body[1:]}")
+    record.__dict__["id"] = row["id"]
     return record
