@@ -1,96 +1,149 @@
-"""Progress of a run on standard error: a bar on a terminal, a line now and then elsewhere, nothing when asked."""
+"""What a person sees of a run while it goes on: the same for `run` and, in another process, for `status --watch`.
+
+On a terminal a picture, drawn again twice a second; elsewhere a line per change, so that a log of it can be read.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gristmill.core.events import Event, Listener
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from gristmill.runs.plan import Plan
+    from gristmill.runs.workspace import Workspace
+
+REFRESH = 2.0
+"""Pictures a second: each costs some milliseconds of the processor that also runs the calls."""
+
+SILENCE = 10.0
+"""Seconds between two lines about a stage that goes on as it did."""
+
+State = dict[str, Any]
 
 
 @contextmanager
-def make_display(*, quiet: bool) -> Iterator[Listener]:
+def make_display(plan: Plan, workspace: Workspace, *, quiet: bool) -> Iterator[Listener]:
+    """A listener to a run's events that shows them on standard error; it hears nothing when asked to be quiet."""
     if quiet:
         yield lambda _event: None
     elif sys.stderr.isatty():
-        with _progress() as progress:
-            yield _Bars(progress)
+        with _live(_Heard(plan, workspace)) as listener:
+            yield listener
     else:
-        yield _Lines()
+        heard = _Heard(plan, workspace)
+        lines = Lines(_say, heard.state)
+
+        def hear(event: Event) -> None:
+            heard(event)
+            lines(event)
+
+        yield hear
 
 
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+class _Heard:
+    """A run's state, from the events of this process. Drawn in another thread than the one that hears."""
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-        expand=True,
-    )
-
-
-class _Bars:
-    """One bar a stage."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.tasks: dict[str, TaskID] = {}
+    def __init__(self, plan: Plan, workspace: Workspace) -> None:
+        self.plan = plan
+        self.workspace = workspace
+        self.run: str | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        stage = event.get("stage", "")
-        if event["event"] == "stage.started":
-            self.tasks[stage] = self.progress.add_task(stage, total=event["records"] or None, note="")
-        elif event["event"] == "progress" and stage in self.tasks:
-            self.progress.update(self.tasks[stage], completed=event["done"], total=event["total"], note=_note(event))
-        elif event["event"] == "stage.finished" and stage in self.tasks:
-            task = self.tasks[stage]
-            total = self.progress.tasks[task].total or max(event["taken"], 1)
-            self.progress.update(task, completed=total, total=total, note=f"{event['given']} out")
-        elif event["event"] == "warning":
-            self.progress.console.print(f"warning: {event['message']}", markup=False)
+        from gristmill.runs.estimate import kept_estimate
+        from gristmill.runs.manifest import stage_list
+        from gristmill.runs.status import Progress
+
+        with self._lock:
+            if event["event"] == "run.started":
+                self.run = event["run"]
+                budget = self.plan.recipe.budget.model_dump()
+                estimate = kept_estimate(self.workspace, event["run"])
+                self.progress = Progress(stage_list(self.plan), budget, estimate)
+            self.progress.feed(event)
+
+    def state(self) -> State | None:
+        """None until the run has started."""
+        if self.run is None:
+            return None
+        ledger = self.workspace.store.spent_by_stage(self.run)
+        with self._lock:
+            found = self.progress.state(time.time(), ledger)
+        state = self.progress.ended or "running"
+        return {"id": self.run, "name": self.plan.recipe.name, "state": state, "error": None, "hint": None, **found}
 
 
-class _Lines:
-    """A line when a stage starts and ends, and every ten seconds between."""
+@contextmanager
+def _live(heard: _Heard) -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.live import Live
 
-    def __init__(self) -> None:
+    from gristmill.cli.picture import Picture
+
+    def draw() -> Any:
+        state = heard.state()
+        return Picture(state) if state else ""
+
+    console = Console(stderr=True)
+    with Live(get_renderable=draw, console=console, refresh_per_second=REFRESH, transient=True) as live:
+
+        def hear(event: Event) -> None:
+            heard(event)
+            if event["event"] == "warning":
+                live.console.print(f"warning: {event['message']}", markup=False)
+
+        yield hear
+
+
+class Lines:
+    """A line when a stage starts or ends, at every warning, and every ten seconds between."""
+
+    def __init__(self, say: Callable[[str], None], state: Callable[[], State | None]) -> None:
+        self.say = say
+        self.state = state
         self.last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
+        said = self._words(event)
+        if said:
+            self.last = time.monotonic()
+            self.say(said)
+
+    def _words(self, event: Event) -> str | None:
         kind, stage = event["event"], event.get("stage", "")
         if kind == "stage.started":
-            self._say(f"{stage}: {event['records']} records in")
-        elif kind == "stage.finished":
+            return f"{stage}: {event['records']} records in"
+        if kind == "stage.finished":
             dropped = sum(event["rejected"].values()) + sum(event["failed"].values())
-            self._say(f"{stage}: {event['given']} out, {dropped} dropped, {event['seconds']:.1f} s")
-        elif kind == "stage.reused":
-            self._say(f"{stage}: kept from an earlier run")
-        elif kind == "warning":
-            self._say(f"warning: {event['message']}")
-        elif kind == "progress" and time.monotonic() - self.last > 10:
-            self._say(f"{stage}: {event['done']:g} of {event['total']:g} {_note(event)}".rstrip())
+            return f"{stage}: {event['given']} out, {dropped} dropped, {event['seconds']:.1f} s"
+        if kind == "stage.reused":
+            return f"{stage}: kept from an earlier run"
+        if kind == "warning":
+            return f"warning: {event['message']}"
+        if kind == "progress" and time.monotonic() - self.last > SILENCE:
+            return self._going_on(event)
+        return None
 
-    def _say(self, text: str) -> None:
-        self.last = time.monotonic()
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+    def _going_on(self, event: Event) -> str:
+        from gristmill.cli.picture import left_words, line_words, spent_words
+        from gristmill.runs.figures import amount
+
+        parts = [f"{event['stage']}: {amount(event['done'])} of {amount(event['total'])}"]
+        state = self.state()
+        if state is not None:
+            rate = state["rate"]
+            parts += [f"{amount(rate['answers'])} answers/s"] if rate and rate["answers"] else []
+            parts += [line_words(line) for line in state["lines"]]
+            parts += [words for words in (spent_words(state), left_words(state)) if words]
+        return "; ".join(parts)
 
 
-def _note(event: Event) -> str:
-    shown = {k: v for k, v in event.items() if k not in ("event", "stage", "done", "total", "spent", "time")}
-    parts = [f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items() if v]
-    spent = event.get("spent") or {}
-    if spent.get("calls"):
-        parts.append(f"{spent['calls']} calls, {spent['tokens']} tokens")
-    return ", ".join(parts)
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -36,8 +36,9 @@ def run(
     plan = make_plan(recipe, sets)
     stop = threading.Event()
     _catch_signals(stop)
-    with make_display(quiet=quiet or json) as display:
-        outcome = execute(plan, open_workspace(workspace), name=name, listeners=(display,), stop=stop)
+    place = open_workspace(workspace)
+    with make_display(plan, place, quiet=quiet or json) as display:
+        outcome = execute(plan, place, name=name, listeners=(display,), stop=stop)
     if json:
         print_json(_as_json(outcome))
         raise typer.Exit(outcome.error.exit_code if outcome.error else 4 * (outcome.state == "incomplete"))

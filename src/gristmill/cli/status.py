@@ -1,13 +1,21 @@
-"""`gristmill status`: what is running, and what became of what ran."""
+"""`gristmill status`: what is running, how far it is and what it costs, and what became of what ran."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gristmill.cli.options import HERE, Json, WorkspaceFolder, open_workspace, print_json, table
+
+if TYPE_CHECKING:
+    from gristmill.runs.status import Watch
+
+LOOK = 0.5
+"""Seconds between two looks at a run that is watched."""
 
 
 def register(app: typer.Typer) -> None:
@@ -16,30 +24,87 @@ def register(app: typer.Typer) -> None:
 
 def status(
     run: Annotated[str | None, typer.Argument(help="A run: its id, its name, or latest.", metavar="[RUN]")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until it ends.")] = False,
     workspace: WorkspaceFolder = HERE,
     json: Json = False,
 ) -> None:
-    """Show a run's state and progress; without RUN, all runs."""
-    from gristmill.runs.status import run_status
+    """Show a run's progress, limits, cost and what is left; without RUN, all runs."""
+    from gristmill.runs.status import Watch, run_states
 
     place = open_workspace(workspace)
-    names = [run] if run else [str(m["id"]) for m in place.manifests()]
-    found = [run_status(place, name) for name in names]
-    if json:
-        print_json(found if run is None else found[0])
-    elif run is None:
-        rows = [[s["name"], s["id"], s["state"], s["stage"], s["started"]] for s in found]
-        typer.echo(table(["name", "run", "state", "stage", "started"], rows) if rows else "no runs yet")
+    if run is None and not watch:
+        _all(run_states(place), json)
+        return
+    seen = Watch(place, run or "latest")
+    if watch:
+        _watch(seen, json=json)
+    elif json:
+        print_json(seen.state())
     else:
-        _tell(found[0], place.root)
+        _draw(seen.state())
 
 
-def _tell(state: dict[str, Any], root: Path) -> None:
-    typer.echo(f"{state['name']} ({state['id']}): {state['state']}")
-    if state["progress"]:
-        typer.echo(f"stage {state['stage']}: {state['progress']}")
-    if state["error"]:
-        typer.echo(f"{state['error']}\n  {state['hint']}")
-    spent = state["spent"]
-    typer.echo(f"spent {spent['calls']} calls, {spent['tokens_in']} tokens in, {spent['tokens_out']} out")
-    typer.echo(f"folder {root / 'runs' / state['id']}")
+def _all(found: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        print_json(found)
+        return
+    keys = ("name", "id", "state", "stage", "started")
+    rows = [[state[key] for key in keys] for state in found]
+    typer.echo(table(["name", "run", *keys[2:]], rows) if rows else "no runs yet")
+
+
+def _draw(state: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from gristmill.cli.picture import Picture
+
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(Picture(state))
+    console.print(f"folder {state['folder']}", markup=False, soft_wrap=True)
+
+
+def _watch(seen: Watch, *, json: bool) -> None:
+    """Until the run ends, or Ctrl-C: the run goes on without anyone watching."""
+    show = _as_json if json else _live if sys.stdout.isatty() else _lines
+    with suppress(KeyboardInterrupt):
+        show(seen)
+
+
+def _live(seen: Watch) -> None:
+    from rich.live import Live
+
+    from gristmill.cli.picture import Picture
+
+    with Live(Picture(seen.state()), auto_refresh=False) as live:
+        while (state := seen.state())["state"] == "running":
+            live.update(Picture(state), refresh=True)
+            time.sleep(LOOK)
+        live.update(Picture(state), refresh=True)
+
+
+def _lines(seen: Watch) -> None:
+    from gristmill.cli.display import Lines
+
+    said = Lines(typer.echo, seen.state)
+    state = seen.state()
+    _draw(state)
+    while state["state"] == "running":
+        time.sleep(LOOK)
+        for event in seen.news():
+            said(event)
+        state = seen.state()
+        if state["state"] != "running":
+            _draw(state)
+
+
+def _as_json(seen: Watch) -> None:
+    """One document a line, whenever something has changed."""
+    import orjson
+
+    state = seen.state()
+    typer.echo(orjson.dumps(state).decode())
+    while state["state"] == "running":
+        time.sleep(LOOK)
+        if seen.news() or not seen.folder.running():
+            state = seen.state()
+            typer.echo(orjson.dumps(state).decode())

@@ -18,6 +18,9 @@ import orjson
 
 from gristmill.core.secrets import scrub
 
+LONGEST = 1 << 20
+"""Bytes of a line, at most."""
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
@@ -34,7 +37,7 @@ class Lines:
 
     def _cut_torn_tail(self) -> None:
         size = os.fstat(self._fd).st_size
-        tail = os.pread(self._fd, min(size, 1 << 20), max(0, size - (1 << 20)))
+        tail = os.pread(self._fd, min(size, LONGEST), max(0, size - LONGEST))
         if tail and not tail.endswith(b"\n"):
             os.ftruncate(self._fd, size - (len(tail) - (tail.rfind(b"\n") + 1)))
 
@@ -76,3 +79,32 @@ def read_events(path: Path) -> Iterator[Event]:
         for line in file:
             if line.endswith(b"\n"):
                 yield orjson.loads(line)
+
+
+def last_event(path: Path) -> Event:
+    """The last whole line of such a file; empty where there is none."""
+    if not path.exists():
+        return {}
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST))
+        lines = file.read().rpartition(b"\n")[0].splitlines()
+    event: Event = orjson.loads(lines[-1]) if lines else {}
+    return event
+
+
+class Tail:
+    """The whole lines that such a file has got since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._at = 0
+
+    def read(self) -> list[Event]:
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            fresh = file.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        self._at += len(whole)
+        return [orjson.loads(line) for line in whole.splitlines()]

@@ -19,7 +19,10 @@ from gristmill.core.records import digest_of
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.plan import Plan
 
-PACKAGES = ("torch", "transformers", "peft", "xllamacpp", "tokenizers", "pydantic", "pyarrow", "rensa", "pypdfium2")
+PACKAGES = (
+    *("aiohttp", "uvloop", "orjson", "pydantic", "pyarrow", "tokenizers", "rensa", "pypdfium2"),
+    *("torch", "transformers", "peft", "xllamacpp"),
+)
 
 
 def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes: Any) -> None:
@@ -35,6 +38,8 @@ def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes:
         "recipe": plan.recipe.name,
         "base": str(plan.recipe.base),
         "seed": plan.recipe.seed,
+        "budget": plan.recipe.budget.model_dump(),
+        "stages": stage_list(plan),
         "prompts": {f"{n.name}/{k}": p.ref for n in plan.nodes for k, p in n.prompts.items()},
         **hashes,
         "attempts": [*old.get("attempts", []), {"started": now, **_machine()}],
@@ -45,6 +50,19 @@ def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes:
     for node in plan.nodes:
         for prompt in node.prompts.values():
             write_text(folder.path / "prompts" / f"{prompt.name}@{prompt.hash}.md", prompt.text)
+
+
+def stage_list(plan: Plan) -> list[dict[str, Any]]:
+    """Every stage that will run, in order, for those who follow the run from outside."""
+    return [
+        {
+            "name": node.name,
+            "kind": node.kind,
+            "roles": list(node.roles),
+            "gives": [t.__name__ for t in node.stage.gives],
+        }
+        for node in plan.nodes
+    ]
 
 
 def rename(folder: RunFolder, name: str) -> None:
