@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from gristmill.core.errors import ConfigError
-from gristmill.core.records import Message
+from gristmill.core.records import Draft, Message, Record, Sample
 
 _ROLE = re.compile(r"^@(system|user|assistant)[ \t]*$", re.MULTILINE)
 _NAME = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
@@ -21,25 +24,25 @@ _NAME = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A parsed prompt file."""
+    """A parsed prompt file. It is filled once a call: what follows from its text is computed once."""
 
     name: str
     text: str
 
-    @property
+    @cached_property
     def hash(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def ref(self) -> str:
         """What an Origin keeps: name@hash."""
         return f"{self.name}@{self.hash}"
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         return frozenset(_NAME.findall(self.text))
 
-    @property
+    @cached_property
     def parts(self) -> list[Message]:
         """The messages as written, with their placeholders."""
         pieces = _ROLE.split(self.text)
@@ -77,3 +80,35 @@ def read_prompt(name: str, path: Path) -> Prompt:
         raise ConfigError(message, "Give the path of a UTF-8 text file.") from error
     _ = prompt.parts  # a malformed file is refused when it is read, not when it is used
     return prompt
+
+
+def own_prompt(name: str, text: str, *, system: str | None = None) -> Prompt:
+    """A prompt that a recipe brings: written like a prompt file, or plain text, which is one user message."""
+    if not _ROLE.match(text.lstrip()):
+        text = f"@user\n{text}"
+    prompt = Prompt(name, f"@system\n{system}\n{text}" if system else text)
+    _ = prompt.parts
+    return prompt
+
+
+def fields_of(record: Record) -> Mapping[str, Any]:
+    """What a prompt may name of a record: of a draft its data, of others their content, of a sample question and answer
+    too."""
+    if isinstance(record, Draft):
+        return record.data
+    values = record.content()
+    return {**values, "question": record.question, "answer": record.answer} if isinstance(record, Sample) else values
+
+
+def names_of(kind: type[Record]) -> frozenset[str] | None:
+    """The names that `fields_of` finds in every record of a type; None where each record has its own."""
+    if issubclass(kind, Draft):
+        return None
+    own = kind.model_fields.keys() - Record.model_fields.keys()
+    return frozenset(own | {"question", "answer"} if issubclass(kind, Sample) else own)
+
+
+def names_in(found: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """All names of several sources; None where one of them cannot be known."""
+    known = list(found)
+    return None if not known or None in known else frozenset().union(*(names for names in known if names))

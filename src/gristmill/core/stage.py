@@ -57,6 +57,10 @@ class StageConfig(BaseModel):
     )
     prompts: dict[str, InputPath] = Field(default_factory=dict, description="Own files in place of the kind's prompts")
 
+    def given(self, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
+        """Which of the record types that its kind can give this entry gives."""
+        return kinds
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -69,6 +73,8 @@ class Stage:
     shape: Literal["step", "pass"] = "step"
     part: str = ""  # set on all but the last stage of a kind made of several
     prompts: tuple[str, ...] = ()  # names of files in the room's prompts/ folder
+    prompt: str = ""  # "module:function" of (config, base) -> the prompt that the recipe itself brings
+    fields: str = ""  # "module:function" of (config, base, before) -> names in what it gives; see `runs.plan`
     inputs: str = ""  # "module:function" of (config, base) -> list of files whose content the run depends on
     artifacts: bool = False  # a pass that writes a folder (weights): ctx.folder is kept with its result
     libraries: tuple[str, ...] = ()  # packages whose version decides what comes out

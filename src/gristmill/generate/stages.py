@@ -6,9 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from gristmill.core.records import Chunk, Fact, Sample
+from gristmill.core.records import Chunk, Document, Draft, Fact, Record, Sample
 from gristmill.core.stage import STAGES as StageTable
-from gristmill.core.stage import Role, Stage, StageConfig
+from gristmill.core.stage import InputPath, Role, Stage, StageConfig
+from gristmill.generate.answer_fields import AnswerField
 
 Ask = Literal["structured", "line"]
 QuestionWay = Literal["direct", "reversed", "fill", "scenario", "request"]
@@ -97,7 +98,65 @@ class PassageConfig(StageConfig):
     context: bool = Field(True, description="Begin with a line that says where the text stands")
 
 
+class AskConfig(StageConfig):
+    """One prompt for each record, filled from its fields: `{{name}}` stands for a column of a row, a chunk's `text`…"""
+
+    kind: Literal["generate.ask"]
+    model: Role = Field(description="The role that answers")
+    prompt: str | None = Field(None, min_length=1, description="What is asked: text with {{name}} for fields")
+    prompt_file: InputPath | None = Field(
+        None, description="The same in a file: plain text, or @system, @user and @assistant on lines of their own"
+    )
+    system: str | None = Field(None, min_length=1, description="With `prompt`: the system message; may name fields too")
+    max_tokens: int = Field(1024, ge=1, description="Longest answer, thinking included")
+    temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature")
+    samples: int = Field(1, ge=1, le=1000, description="Answers for each record; more than one needs a temperature")
+    fields: dict[str, AnswerField] | None = Field(
+        None,
+        min_length=1,
+        description="The answer in parts: name -> string, integer, number, boolean, a list of choices, or "
+        "{type, enum, minimum, maximum, maxLength, items, maxItems, description} as JSON Schema has them",
+    )
+    gives: Literal["row", "sample"] = Field(
+        "row", description="row: the record's fields and the answer's. sample: a chat of what was asked and answered"
+    )
+    column: str | None = Field(
+        None, min_length=1, description="Without `fields`: the answer's name in the row; `answer`"
+    )
+    language: str = Field("en", pattern=r"^[a-z]{2}$", description="Of samples whose record has none: ISO 639-1")
+
+    def given(self, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
+        return tuple(kind for kind in kinds if issubclass(kind, Draft if self.gives == "row" else Sample))
+
+    @property
+    def added(self) -> frozenset[str]:
+        """What an answer adds to a row."""
+        return frozenset(self.fields or [self.column or "answer"])
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.prompt is None) == (self.prompt_file is None):
+            raise ValueError("give either `prompt` or `prompt_file`")
+        if self.prompt is None and self.system is not None:
+            raise ValueError("a prompt file holds its own @system message; `system` goes with `prompt`")
+        if self.samples > 1 and not self.temperature:
+            raise ValueError("several samples at temperature 0 are one sample; set `temperature`")
+        if self.column is not None and (self.fields is not None or self.gives == "sample"):
+            raise ValueError("`column` names a plain answer in a row; with `fields` or samples it does nothing")
+        return self
+
+
 STAGES: StageTable = {
+    "generate.ask": (
+        Stage(
+            code="gristmill.generate.ask:run",
+            config=AskConfig,
+            takes=(Draft, Document, Chunk, Fact, Sample),
+            gives=(Draft, Sample),
+            prompt="gristmill.generate.ask:prompt",
+            fields="gristmill.generate.ask:fields",
+        ),
+    ),
     "generate.facts": (
         Stage(
             code="gristmill.generate.facts:run",

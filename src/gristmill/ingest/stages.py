@@ -113,6 +113,7 @@ STAGES: StageTable = {
             takes=(File,),
             gives=(Draft,),
             shape="pass",
+            fields="gristmill.ingest.rows:fields",
             libraries=("pyarrow",),
         ),
     ),

@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 from gristmill.core.errors import ConfigError, GristmillError
 from gristmill.core.extras import install_line, missing
-from gristmill.core.prompt import Prompt, read_prompt
+from gristmill.core.prompt import Prompt, names_in, names_of, read_prompt
 from gristmill.core.secrets import resolve
-from gristmill.core.stage import PACE, Means, Stage, StageConfig
+from gristmill.core.stage import PACE, Means, Stage, StageConfig, load_code
 from gristmill.llm.spec import LocalSpec, RemoteSpec, StageSpec
 from gristmill.models.weights import locate
 from gristmill.runs.kinds import kinds
@@ -59,6 +59,7 @@ def make_plan(path: Path, sets: list[str] | None = None) -> Plan:
     plan = Plan(recipe, tuple(_sorted(recipe, _nodes(recipe))))
     if not recipe.source.problems:
         _check_types(plan)
+        _check_fields(plan)
     _check_models(plan)
     if recipe.source.problems:
         raise RecipeError(recipe.source.problems)
@@ -139,6 +140,8 @@ def _check_paths(recipe: Loaded, name: str, config: StageConfig) -> None:
 
 
 def _prompts(recipe: Loaded, name: str, config: StageConfig, stage: Stage) -> Iterator[tuple[str, Prompt]]:
+    if stage.prompt:
+        yield from _recipe_prompt(recipe, name, config, stage.prompt)
     room = stage.code.partition(":")[0].rpartition(".")[0]
     for prompt in stage.prompts:
         own = config.prompts.get(prompt)
@@ -147,6 +150,17 @@ def _prompts(recipe: Loaded, name: str, config: StageConfig, stage: Stage) -> It
             yield prompt, shipped
         elif (recipe.base / own).exists():  # a missing path is reported already
             yield from _own_prompt(recipe, ("stages", name, "prompts", prompt), shipped, recipe.base / own)
+
+
+def _recipe_prompt(recipe: Loaded, name: str, config: StageConfig, code: str) -> Iterator[tuple[str, Prompt]]:
+    """The prompt that a stage's entry brings, by the name it has."""
+    if not all((recipe.base / path).exists() for _, path in means(config, "path")):
+        return  # reported already
+    try:
+        prompt = load_code(code)(config, recipe.base)
+        yield prompt.name, prompt
+    except ConfigError as error:
+        recipe.source.problem(("stages", name, "prompt"), error.message, error.hint)
 
 
 def _own_prompt(recipe: Loaded, where: Where, shipped: Prompt, path: Path) -> Iterator[tuple[str, Prompt]]:
@@ -196,11 +210,29 @@ def _check_types(plan: Plan) -> None:
             plan.recipe.source.problem(where, f"{node.kind} needs the output of a stage before it", "Add `needs`.")
         for need in node.needs:
             giver = plan.node(need)
-            wrong = [t.__name__ for t in giver.stage.gives if not issubclass(t, node.stage.takes)]
+            given = giver.config.given(giver.stage.gives)
+            wrong = [t.__name__ for t in given if not issubclass(t, node.stage.takes)]
             if wrong:
                 takes = " or ".join(t.__name__ for t in node.stage.takes)
                 said = f"{node.kind} takes {takes}, but {need} ({giver.kind}) gives {' and '.join(wrong)}"
                 plan.recipe.source.problem(where, said, "Set `needs` to a stage that gives it.")
+
+
+def _check_fields(plan: Plan) -> None:
+    """What a prompt names stands in the records it is filled from, followed from stage to stage without running one.
+
+    A stage's `fields` gets the names known of what it takes (None: nobody can know yet) and gives the names of what it
+    gives; it raises where the recipe names what is not there."""
+    known: dict[str, frozenset[str] | None] = {}
+    for node in plan.nodes:
+        before = names_in([known[need] for need in node.needs])
+        known[node.name] = names_in([names_of(kind) for kind in node.config.given(node.stage.gives)])
+        if not node.stage.fields:
+            continue
+        try:
+            known[node.name] = load_code(node.stage.fields)(node.config, plan.recipe.base, before)
+        except GristmillError as error:
+            plan.recipe.source.problem(("stages", node.entry), error.message, error.hint)
 
 
 def _check_models(plan: Plan) -> None:

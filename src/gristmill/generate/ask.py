@@ -1,0 +1,113 @@
+"""The general step: one prompt, filled from a record's fields, asked of a model.
+
+A row in gives a row out, the answer in a new column (or in several, by type); or a chat sample of what was asked and
+answered. What the prompt names and no record can have is found by `check`; what only this record lacks costs this
+record alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gristmill.core.ask import Model, Parsed
+from gristmill.core.errors import ConfigError, Reject
+from gristmill.core.prompt import Prompt, fields_of, names_of, own_prompt
+from gristmill.core.records import Draft, Message, Origin, Record, Sample
+from gristmill.core.stage import StepContext
+from gristmill.generate.answer_fields import answer_model
+from gristmill.generate.stages import AskConfig
+
+NAME = "ask"
+
+
+def prompt(config: AskConfig, base: Path) -> Prompt:
+    """The recipe's own prompt; in the run's folder and in every origin it is `ask@hash`."""
+    text = config.prompt
+    if config.prompt_file is not None:
+        try:
+            text = (base / config.prompt_file).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read {config.prompt_file}: {error}", "Give a UTF-8 text file.") from error
+    return own_prompt(NAME, text or "", system=config.system)
+
+
+def fields(config: AskConfig, base: Path, before: frozenset[str] | None) -> frozenset[str] | None:
+    """The names in what it gives. ConfigError where the prompt names, or the answer takes, a name it cannot."""
+    if before is not None:
+        if unknown := prompt(config, base).names - before:
+            known = f"Known here: {', '.join(sorted(before))}."
+            raise ConfigError(f"the prompt uses unknown names: {', '.join(sorted(unknown))}", known)
+        if config.gives == "row" and (taken := config.added & before):
+            raise ConfigError(f"the rows already have {', '.join(sorted(taken))}", "Call the answer something else.")
+    if config.gives == "sample":
+        return names_of(Sample)
+    return before and before | config.added
+
+
+async def run(config: AskConfig, record: Record, ctx: StepContext) -> list[Draft] | list[Sample]:
+    """Of several samples those that came well are given; the record is dropped only when none did."""
+    values, prompt, model = fields_of(record), ctx.prompt(NAME), ctx.model(config.model)
+    if config.gives == "row" and (taken := config.added & values.keys()):
+        raise Reject("column is there already", ", ".join(sorted(taken)))
+    messages = prompt.render(**{name: _shown(name, values) for name in prompt.names})
+    made: dict[str, Any] = {}
+    for sample in range(config.samples):
+        try:
+            parsed = await _asked(config, model, messages, sample)
+        except Reject as reject:
+            if sample == config.samples - 1 and not made:
+                raise
+            ctx.count(**{f"samples with {reject.reason}": 1})
+            continue
+        origin = Origin(stage=ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=parsed.calls)
+        if config.gives == "row":
+            given: Record = _row(config, record, values, parsed.value, origin)
+        else:
+            given = _sample(config, record, messages, parsed.value, origin)
+        made[given.id] = given  # two samples may say the same
+    return list(made.values())
+
+
+def _shown(name: str, values: Mapping[str, Any]) -> str:
+    """Text as it stands, everything else as JSON."""
+    value = values.get(name)
+    if value is None:
+        raise Reject(f"no value for {name}", f"the record has {', '.join(values)}"[:200])
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+async def _asked(config: AskConfig, model: Model, messages: list[Message], sample: int) -> Parsed[Any]:
+    """The answer's text, or its parts by name."""
+    how: dict[str, Any] = {"max_tokens": config.max_tokens, "temperature": config.temperature, "sample": sample}
+    if config.fields is None:
+        return await model.ask(messages, _said, **how)
+    return await model.structured(messages, answer_model(tuple(config.fields.items())), **how)
+
+
+def _said(text: str) -> str:
+    if not (said := text.strip()):
+        raise ValueError("the answer is empty")
+    return said
+
+
+def _row(config: AskConfig, record: Record, values: Mapping[str, Any], answer: Any, origin: Origin) -> Draft:
+    parts = {config.column or "answer": answer} if config.fields is None else answer.model_dump(by_alias=True)
+    return Draft(kind="row", data={**values, **parts}, parents=(record.id,), origin=origin)
+
+
+def _sample(config: AskConfig, record: Record, messages: list[Message], answer: Any, origin: Origin) -> Sample:
+    """The system message, the question and the answer, which the loss sees; not the prompt's worked examples."""
+    text = answer if config.fields is None else answer.model_dump_json(by_alias=True)
+    asked = [message for message in messages[:-1] if message.role == "system"] + messages[-1:]
+    return Sample(
+        form="chat",
+        kind="ask",
+        messages=(*asked, Message(role="assistant", content=text, train=True)),
+        language=getattr(record, "language", config.language),
+        parents=(record.id,),
+        origin=origin,
+    )
