@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -12,6 +14,10 @@ from gristmill import __version__
 from gristmill.cli import chat, check, doctor, export, init, models, run, serve, show, status, stop
 from gristmill.cli.options import print_json
 from gristmill.core.errors import GristmillError, exhausted, not_installed
+from gristmill.core.secrets import scrub
+
+DEBUG = "GRISTMILL_DEBUG"
+"""Environment variable: 1 shows the traceback of a defect where it happens."""
 
 app = typer.Typer(
     name="gristmill",
@@ -38,7 +44,9 @@ def _options(
 
 
 def main() -> None:
-    """Entry point. A GristmillError ends in its message, hint and exit code; a defect shows its traceback."""
+    """Entry point. A GristmillError ends in its message, hint and exit code; anything else in `_defect`."""
+    if os.environ.get(DEBUG) != "1":
+        sys.excepthook = _defect
     try:
         code = app(standalone_mode=False)  # a reader that has gone (head, less) ends in exit code 1, in silence
     except GristmillError as error:
@@ -62,9 +70,22 @@ def main() -> None:
     sys.exit(code)
 
 
+def _defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody foresaw, as one line; its traceback goes into a file, for those who mend it."""
+    from tempfile import NamedTemporaryFile
+    from traceback import format_exception
+
+    told = scrub("".join(format_exception(kind, error, trace)))
+    with NamedTemporaryFile("w", prefix="gristmill-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(told)
+    said = f"{kind.__name__}: {error}".rstrip(": ")
+    _complain(GristmillError(said, f"This was not foreseen. Its traceback is in {file.name}; {DEBUG}=1 shows it here."))
+
+
 def _complain(error: GristmillError) -> int:
-    _json(type(error).__name__, error.message, error.hint, error.exit_code)
-    typer.secho(f"error: {error.message}", fg="red", err=True)
+    message = scrub(error.message)
+    _json(type(error).__name__, message, error.hint, error.exit_code)
+    typer.secho(f"error: {message}", fg="red", err=True)
     if error.hint:
         typer.echo(f"  {error.hint}", err=True)
     return error.exit_code

@@ -21,6 +21,15 @@ class What(StrEnum):
     rejects = "rejects"
     lineage = "lineage"
     report = "report"
+    log = "log"
+
+
+AGAIN = {
+    "rejected": "the stage decided so; another setting or prompt may decide otherwise.",
+    "failed": "sent again by `gristmill retry {run}`, once what was wrong is mended.",
+    "unreachable": "asked again by the same `gristmill run`.",
+}
+"""What may become of a record that a stage dropped."""
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +39,7 @@ def register(app: typer.Typer) -> None:
 def show(
     run: Run = "latest",
     what: Annotated[What, typer.Argument(help="What to look at.")] = What.funnel,
-    record: Annotated[str | None, typer.Argument(help="For lineage: a record's id, or its beginning.")] = None,
+    record: Annotated[str | None, typer.Argument(help="For lineage and log: a record's id, or its beginning.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only this stage.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
     workspace: WorkspaceFolder = HERE,
@@ -38,7 +47,7 @@ def show(
 ) -> None:
     """Show what a run made, dropped, and where it came from.
 
-    Its funnel and exam, records, rejects, the lineage of one record, or where its report lies.
+    Its funnel and exam, records, rejects, the lineage of one record, where its report lies, or what was unusual.
     """
     place, folder = open_run(workspace, run)
     if what is What.lineage:
@@ -53,6 +62,8 @@ def show(
         _rejects(folder, stage, limit, json)
     elif what is What.report:
         _report(folder, json)
+    elif what is What.log:
+        _log(folder, stage, record, limit, json)
     else:
         _funnel(folder, json)
 
@@ -113,9 +124,34 @@ def _rejects(folder: RunFolder, stage: str | None, limit: int, json: bool) -> No
     typer.echo(table(list(keys), [[_short(row[k]) for k in keys] for row in rows[:limit]]) if rows else "no rejects")
     if len(rows) > limit:
         typer.echo(f"… and {len(rows) - limit} more (--limit)")
+    for status, hint in AGAIN.items():
+        if count := sum(row["status"] == status for row in rows):
+            typer.echo(f"\n{count} {status}: {hint.format(run=folder.manifest['name'])}")
 
 
-def _short(text: str) -> str:
+def _log(folder: RunFolder, stage: str | None, row: str | None, limit: int, json: bool) -> None:
+    """The last lines, of one row (the beginning of its id will do) or of all."""
+    from collections import deque
+
+    from gristmill.core.events import read_events
+
+    wanted = (
+        line
+        for line in read_events(folder.path / "log.ndjson")
+        if (stage is None or line.get("stage") == stage) and str(line.get("row", "")).startswith(row or "")
+    )
+    found = list(deque(wanted, maxlen=limit))
+    if json:
+        print_json(found)
+        return
+    for line in found:
+        data = " ".join(f"{k}={_short(v)}" for k, v in line.items() if k not in ("time", "level", "event", "run"))
+        typer.echo(f"{line['time'][:19].replace('T', ' ')} {line['level']:<5} {line['event']}  {data}")
+    if not found:
+        typer.echo("nothing unusual happened")
+
+
+def _short(text: object) -> str:
     flat = " ".join(str(text).split())
     return flat if len(flat) <= 90 else flat[:89] + "…"
 
