@@ -1,7 +1,8 @@
-"""The page: a headline, the exam, the funnel, lengths, loss, samples beside their sources, and how to do it again."""
+"""The page: a headline, the exam, the funnel, the cost, the loss, samples beside their sources, how to do it again."""
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
 from importlib.resources import files
 from itertools import islice
@@ -12,8 +13,10 @@ import orjson
 from gristmill.core.events import read_events
 from gristmill.core.files import write_text
 from gristmill.core.records import Report, Sample
+from gristmill.runs.figures import money
 from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.report import charts
+from gristmill.runs.report.costs import cost_table, limits
 
 SHOWN = 12
 """Samples and exam questions on the page; all of them are in the run's folder."""
@@ -29,6 +32,8 @@ def write_report(folder: RunFolder) -> None:
         *(_exam(report) for report in exams),
         _section("Funnel", charts.funnel([_flow(name, output) for name, output in outputs.items()])),
         _drops(outputs),
+        _section("Cost", cost_table(summary.get("paid", []), outputs)),
+        _section("Calls in flight", limits(folder)),
         _loss(folder),
         *_samples(outputs),
         _again(folder, summary),
@@ -49,7 +54,8 @@ def _section(title: str, body: str) -> str:
 
 def _head(folder: RunFolder, summary: dict[str, Any], exams: list[Report]) -> str:
     manifest, spent = folder.manifest, summary["spent"]
-    cost = f"{spent['calls']} model calls, {spent['tokens_in'] + spent['tokens_out']:,} tokens"
+    cost = f"{spent['calls']:,} model calls, {spent['tokens_in'] + spent['tokens_out']:,} tokens"
+    cost += f", {money(spent['usd'])}" if spent.get("usd") else ""
     sub = f"run {manifest['id']} · {manifest['started']} · seed {manifest['seed']} · {cost}"
     headline = _error(summary) if summary["error"] else _missing(summary) + _verdict(exams)
     return f"<header><h1>{escape(manifest['name'])}</h1><p class=sub>{escape(sub)}</p>{headline}</header>"
@@ -144,13 +150,27 @@ def _flow(name: str, output: Output) -> charts.Flow:
 
 
 def _drops(outputs: dict[str, Output]) -> str:
-    rows = [
-        f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td><td class=n>{n}</td></tr>"
-        for name, output in outputs.items()
-        for reason, n in {**output.meta["counts"]["rejected"], **output.meta["counts"]["failed"]}.items()
-    ]
-    head = "<tr><th>stage</th><th>reason</th><th class=n>records</th></tr>"
+    """Reasons of the stages themselves, dead letters with the words of whoever refused, and what may yet be asked."""
+    rows = []
+    for name, output in outputs.items():
+        counts = output.meta["counts"]
+        waiting = {"could not be asked": counts["unreachable"]} if counts["unreachable"] else {}
+        failed = _dead_letters(output) if counts["failed"] else {}
+        for what, reasons in (("rejected", counts["rejected"]), ("failed", failed), ("waiting", waiting)):
+            rows += [
+                f"<tr><td>{escape(name)}</td><td>{what}</td><td>{escape(reason)}</td><td class=n>{n}</td></tr>"
+                for reason, n in sorted(reasons.items(), key=lambda item: -item[1])
+            ]
+    head = "<tr><th>stage</th><th>what became of it</th><th>reason</th><th class=n>records</th></tr>"
     return _section("Dropped, and why", f"<div class=scroll><table>{head}{''.join(rows)}</table></div>" if rows else "")
+
+
+def _dead_letters(output: Output) -> dict[str, int]:
+    """The commonest words of those who refused a record, and how many others there are."""
+    words = Counter(row["detail"] for row in output.rejects() if row["status"] == "failed")
+    common = words.most_common(SHOWN)
+    others = words.total() - sum(n for _, n in common)
+    return {_short(said, 300): n for said, n in common} | ({"(other reasons)": others} if others else {})
 
 
 def _loss(folder: RunFolder) -> str:
@@ -198,7 +218,7 @@ def _pair(sample: Sample) -> str:
 def _again(folder: RunFolder, summary: dict[str, Any]) -> str:
     manifest = folder.manifest
     recipe = (folder.path / "recipe.yaml").read_text("utf-8")
-    facts = {k: manifest[k] for k in ("models", "inputs", "prompts", "attempts")}
+    facts = {k: manifest[k] for k in ("models", "inputs", "prompts", "prices", "attempts") if k in manifest}
     spent = orjson.dumps({"state": summary["state"], **facts}, option=orjson.OPT_INDENT_2).decode()
     return _section(
         "How to do it again",
