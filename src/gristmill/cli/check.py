@@ -42,7 +42,7 @@ def check(
             print_json({"ok": False, "problems": problems})
             raise typer.Exit(error.exit_code) from error
         raise
-    rows = [[n.name, n.kind, ", ".join(n.needs), _types(n.stage.takes), _types(n.stage.gives)] for n in plan.nodes]
+    rows = [[n.name, n.kind, ", ".join(n.needs), _types(n.stage.takes), _types(n.config.given(n.stage.gives))] for n in plan.nodes]
     if json:
         keys = ("stage", "kind", "needs", "takes", "gives")
         print_json({"ok": True, "stages": [dict(zip(keys, row, strict=True)) for row in rows]})

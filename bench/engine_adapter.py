@@ -1,0 +1,66 @@
+"""Gristmill for the shared engine bench (`--adapter gristmill=bench/engine_adapter.py`), run as a person would run it:
+a table of prompts, a recipe, `gristmill run`. Store, retries, limits, budget, usage and lineage are all on.
+
+`collect` reads what the run left in its folder. The bench runs this file with the interpreter that has Gristmill.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import peerbench
+
+RECIPE = """\
+name: bench
+budget: {{calls: {calls}, tokens: {tokens}}}
+models:
+  writer: {{provider: openai, base_url: "{base}", api_key: env:BENCH_KEY, model: fake-model, concurrency: {conc}, timeout: {timeout}}}
+stages:
+  rows: {{kind: ingest.rows, paths: [rows.jsonl]}}
+  answers: {{kind: generate.ask, model: writer, prompt: "{{{{prompt}}}}", max_tokens: 400}}
+"""
+ENDED = {0, 4}
+"""Exit codes of a run that went through its rows: all answered, or some could not be."""
+
+
+def run(a: Namespace) -> dict[str, Any]:
+    work = Path(a.work)
+    table = work / "rows.jsonl"
+    if not table.exists():
+        with table.open("wb") as file:
+            file.writelines(orjson.dumps(row) + b"\n" for row in _rows(a.n))
+    values = {"base": a.base, "conc": a.conc, "timeout": a.timeout, "calls": 20 * a.n, "tokens": 20_000 * a.n}
+    (work / "recipe.yaml").write_text(RECIPE.format(**values), "utf-8")
+    command = [sys.executable, "-m", "gristmill", "run", "recipe.yaml", "--workspace", "workspace", "--json"]
+    environment = {**os.environ, "BENCH_KEY": "sk-fake"}
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    sys.stderr.write(done.stderr)
+    if done.returncode not in ENDED:
+        raise RuntimeError(f"exit {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}")
+    outcome = json.loads(done.stdout)
+    funnel = outcome["funnel"]["answers"]
+    return {"state": outcome["state"], "exit": done.returncode, "spent": outcome["spent"], "funnel": funnel}
+
+
+def _rows(count: int) -> Iterator[dict[str, str]]:
+    return ({"id": peerbench.row_id(i), "prompt": peerbench.prompt(i)} for i in range(count))
+
+
+def collect(work: str) -> Iterator[tuple[str, str]]:
+    """Row id and answer of every row that the run gave."""
+    import pyarrow.parquet as pq
+
+    for path in Path(work).glob("workspace/runs/*/stages/*-answers/records.parquet"):
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=10_000, columns=["body"]):
+                for body in batch.column("body").to_pylist():
+                    data = orjson.loads(body)["data"]
+                    yield data["id"], data["answer"]
