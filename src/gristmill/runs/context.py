@@ -6,10 +6,10 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError
@@ -19,32 +19,12 @@ from gristmill.core.records import Checkpoint, Record, digest_of
 from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec, RemoteSpec
 from gristmill.models.weights import Weights, locate
-from gristmill.runs.folder import Counts, Output, RunFolder
+from gristmill.runs.ancestors import Records
+from gristmill.runs.folder import Counts, RunFolder
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
-
-
-class Records:
-    """Records of the finished stages by id, loaded when first asked for."""
-
-    def __init__(self) -> None:
-        self.outputs: dict[str, Output] = {}
-        self._loaded: set[str] = set()
-        self._by_id: dict[str, Record] = {}
-        self._lock = threading.Lock()
-
-    def add(self, name: str, output: Output) -> None:
-        self.outputs[name] = output
-
-    def get(self, record_id: str) -> Record | None:
-        with self._lock:
-            for name in [n for n in self.outputs if n not in self._loaded]:
-                for record in self.outputs[name]:
-                    self._by_id.setdefault(record.id, record)
-                self._loaded.add(name)
-            return self._by_id.get(record_id)
 
 
 @dataclass
@@ -57,13 +37,13 @@ class Current:
     client: Client
     events: EventLog
     stop: threading.Event
-    deadline: float | None  # monotonic seconds
+    winding_up: bool = False  # a stage failed: what is under way is ended, nothing more is asked
     records: Records = field(default_factory=Records)
     _weights: dict[str, Weights] = field(default_factory=dict)
 
     def stopping(self) -> bool:
-        late = self.deadline is not None and time.monotonic() > self.deadline
-        if late or (not self.stop.is_set() and self.folder.stop_file.exists()):
+        """Look whether a person, or the budget of time, asks to stop."""
+        if not self.stop.is_set() and (self.client.budget.out_of_time() or self.folder.stop_file.exists()):
             self.stop.set()
         return self.stop.is_set()
 
@@ -79,11 +59,40 @@ class Current:
             raise ConfigError(f"`{role}` is a model behind an address; weights on this machine are needed here")
         if isinstance(spec, LocalSpec):
             return locate(spec.model, base=self.plan.recipe.base, hasher=self.workspace.store.file_hash)
-        trained = [r for r in self.records.outputs[spec.from_] if isinstance(r, Checkpoint)]
+        trained = list(self.records.outputs[spec.from_].only(Checkpoint))
         if len(trained) != 1:
             raise ConfigError(f"stage {spec.from_} gave {len(trained)} checkpoints; `{role}` needs exactly one")
         folder = self.workspace.root / str(trained[0].marks["folder"])
         return locate(str(folder.resolve()), base=self.plan.recipe.base, hasher=self.workspace.store.file_hash)
+
+
+SHOWN_EVERY, KEPT_EVERY = 0.2, 1.0
+"""Seconds between two events of progress, for listeners and in the file."""
+
+
+class Meter:
+    """Says how far a stage is, as often as anyone looks and no oftener."""
+
+    def __init__(self, current: Current, stage: str) -> None:
+        self.current = current
+        self.stage = stage
+        self._shown = self._kept = 0.0
+
+    def __call__(self, done: float, total: float, values: Mapping[str, float | str], *, last: bool = False) -> None:
+        now = time.monotonic()
+        if now - self._shown < SHOWN_EVERY and not last:
+            return
+        self._shown = now
+        client, events = self.current.client, self.current.events
+        spent = {"calls": client.budget.calls, "tokens": client.budget.tokens, "usd": client.budget.usd}
+        said = {"stage": self.stage, "done": done, "total": total, "spent": spent}
+        data = {**said, "lines": [asdict(line) for line in client.lines()], **values}
+        if last or now - self._kept >= KEPT_EVERY:
+            self._kept = now
+            events.emit("progress", **data)
+            return
+        for listener in events.listeners:
+            listener({"time": round(time.time(), 3), "event": "progress", **data})
 
 
 class Context:
@@ -93,14 +102,14 @@ class Context:
         self._current = current
         self._node = node
         self._counts = counts
-        self._last_event = 0.0
+        self._models: dict[tuple[str, str | None], Model] = {}
+        self.meter = Meter(current, node.name)
         self.stage = node.entry
         self.seed = current.plan.recipe.seed
         self.base = current.plan.recipe.base
         self.folder = folder
         self.run_folder = current.folder.path
         self.cache = current.workspace.cache
-        self.show: Callable[..., None] = lambda **_: None  # set by the executor: draws progress
 
     def rng(self, record: Record, *salt: object) -> random.Random:
         return random.Random(digest_of([self.seed, self.stage, record.id, [str(s) for s in salt]]))
@@ -142,13 +151,7 @@ class Context:
         return self._current.stopping()
 
     def progress(self, done: float, total: float, **values: float | str) -> None:
-        self.show(done=done, total=total, **values)
-        if time.monotonic() - self._last_event > 1:  # the file is for `status`; the screen hears every step
-            self._last_event = time.monotonic()
-            self._emit("progress", done=done, total=total, **values)
+        self.meter(done, total, values)
 
     def metric(self, **values: float | int | str) -> None:
-        self._emit("metric", **values)
-
-    def _emit(self, event: str, **values: Any) -> None:
-        self._current.events.emit(event, stage=self._node.name, **values)
+        self._current.events.emit("metric", stage=self._node.name, **values)

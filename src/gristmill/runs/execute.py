@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
 
 import orjson
+import uvloop
 
 from gristmill.core.errors import (
     BudgetError,
@@ -20,11 +22,13 @@ from gristmill.core.errors import (
     InputError,
     ProviderError,
     StageFailure,
+    StoreError,
     boundary,
     run_error,
 )
 from gristmill.core.events import EventLog, Listener, read_events
 from gristmill.core.files import atomic
+from gristmill.core.logs import STAGE, logging_to
 from gristmill.core.records import Checkpoint, digest_of
 from gristmill.llm.budget import Budget
 from gristmill.llm.client import Client
@@ -32,16 +36,14 @@ from gristmill.llm.spec import LocalSpec, StageSpec, remote_identity
 from gristmill.models.weights import locate
 from gristmill.runs.context import Context, Current
 from gristmill.runs.fingerprint import node_key, outside, run_fingerprint
-from gristmill.runs.folder import Counts, Output, RunFolder, Writer, reuse
+from gristmill.runs.folder import Counts, Inputs, Output, RunFolder, Writer, reuse
 from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import link_weights, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
 from gristmill.runs.steps import Step
+from gristmill.runs.tables import LAYOUT
 from gristmill.runs.workspace import Workspace
-
-CODE_ONLY_WIDTH = 16
-"""Records of a stage without a model that are under way at once; more only helps where a step waits (reading files)."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +63,56 @@ def execute(
     name: str | None = None,
     listeners: tuple[Listener, ...] = (),
     stop: threading.Event | None = None,
+    retry: bool = False,
 ) -> Outcome:
-    """Run a plan in its workspace. Stops by itself on budgets; `stop` asks it to stop at the next safe place."""
+    """Run a plan in its workspace. Stops by itself on budgets; `stop` asks it to stop at the next safe place. With
+    `retry` a run's dead letters are sent again, of all its stages, and what follows them is brought up to date."""
     if name is not None:
         workspace.check_name(name)
     names = _Identities(plan, workspace)
     fingerprint = run_fingerprint(plan, names.before, workspace.store.file_hash)
     folder = RunFolder(workspace.runs / f"{plan.recipe.name}-{fingerprint[:8]}")
-    with folder.locked():
-        if folder.summary.get("state") == "finished":
-            if name is not None:
-                rename(folder, name)
-            if name is not None or not (folder.path / "report.html").exists():
-                write_report(folder)
-            return Outcome(folder.path, "shown", folder.summary)
-        folder.stop_file.unlink(missing_ok=True)
-        write_manifest(folder, plan, name=name, fingerprint=fingerprint, **names.hashes())
-        events = EventLog(folder.path / "events.ndjson", *listeners)
-        try:
-            runner = _Runner(plan, workspace, folder, events, stop or threading.Event(), names)
-            return asyncio.run(runner.run())
-        finally:
-            events.close()
+    try:
+        with folder.locked():
+            if folder.summary.get("state") == "finished" and not retry:
+                return _show(folder, name)
+            folder.begin()
+            write_manifest(folder, plan, name=name, fingerprint=fingerprint, **names.hashes())
+            return _attempt(_Attempt(plan, workspace, folder, stop or threading.Event(), names, retry), listeners)
+    except OSError as error:
+        hint = "Free disk space or check the folder's permissions, then run again: what was confirmed is kept."
+        raise StoreError(f"the run's folder {folder.path} cannot be written: {error}", hint) from error
+
+
+def _show(folder: RunFolder, name: str | None) -> Outcome:
+    """A run that is finished, perhaps under another name."""
+    if name is not None:
+        rename(folder, name)
+    if name is not None or not (folder.path / "report.html").exists():
+        write_report(folder)
+    return Outcome(folder.path, "shown", folder.summary)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt at a run."""
+
+    plan: Plan
+    workspace: Workspace
+    folder: RunFolder
+    stop: threading.Event
+    names: _Identities
+    retry: bool
+
+
+def _attempt(attempt: _Attempt, listeners: tuple[Listener, ...]) -> Outcome:
+    run = attempt.folder.path
+    events = EventLog(run / "events.ndjson", *listeners)
+    try:
+        with logging_to(run / "log.ndjson", run=run.name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+            return loop.run(_Runner(attempt, events).run())
+    finally:
+        events.close()
 
 
 class _Identities:
@@ -117,34 +147,24 @@ class _Identities:
 
 
 class _Runner:
-    """One attempt at a run."""
+    """Takes an attempt through the stages."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        workspace: Workspace,
-        folder: RunFolder,
-        events: EventLog,
-        stop: threading.Event,
-        names: _Identities,
-    ) -> None:
-        limits = plan.recipe.budget
-        spent = workspace.store.spent(folder.path.name)
-        used = _seconds_used(folder)
-        self.names = names
-        self.budget = Budget(limits, spent=spent, elapsed=used)
+    def __init__(self, attempt: _Attempt, events: EventLog) -> None:
+        plan, workspace, folder = attempt.plan, attempt.workspace, attempt.folder
+        self.names = attempt.names
+        self.retry = attempt.retry
+        run = folder.path.name
         client = Client(
             workspace.store,
             workspace=workspace.root,
             base=plan.recipe.base,
-            budget=self.budget,
-            run=folder.path.name,
+            budget=Budget(plan.recipe.budget, store=workspace.store, run=run, elapsed=_seconds_used(folder)),
+            run=run,
             seed=plan.recipe.seed,
             emit=events.emit,
-            stopping=lambda: self.current.stopping(),
+            stopping=lambda: self.current.winding_up or attempt.stop.is_set(),
         )
-        deadline = time.monotonic() + max(0.0, limits.seconds - used) if limits.seconds else None
-        self.current = Current(plan, workspace, folder, client, events, stop, deadline)
+        self.current = Current(plan, workspace, folder, client, events, attempt.stop)
 
     async def run(self) -> Outcome:
         current = self.current
@@ -158,9 +178,8 @@ class _Runner:
             current.events.emit("run.interrupted", error=None)
             raise
         except Cancelled as cancelled:
-            late = current.deadline is not None and time.monotonic() > current.deadline
-            error = self._out_of_time() if late else cancelled
-            state = "paused" if late else "cancelled"
+            late = current.client.budget.out_of_time()
+            error, state = (late, "paused") if late else (cancelled, "cancelled")
         except BudgetError as reached:
             error, state = reached, "paused"
         except StageFailure as failed:
@@ -188,12 +207,13 @@ class _Runner:
 
     async def _stage(self, index: int, node: Node) -> None:
         current = self.current
+        STAGE.set(node.name)
         if current.stopping():
             raise Cancelled("stopped", "Run the same command again to go on.")
         output = current.folder.stage(index, node.name)
         key = node_key(current.plan, node, self.names.during(current), current.workspace.store.file_hash)
         inputs_key = [current.records.outputs[need].digest for need in node.needs]
-        fingerprint = digest_of([key, inputs_key])
+        fingerprint = digest_of([LAYOUT, key, inputs_key])
         made = self._kept(node, output, fingerprint)
         if made is None:
             if node.stage.artifacts:
@@ -213,7 +233,7 @@ class _Runner:
 
     def _kept(self, node: Node, output: Output, fingerprint: str) -> Output | None:
         """The stage's finished output: in this run's folder, or in another run's."""
-        if output.meta.get("fingerprint") == fingerprint and output.meta["complete"]:
+        if self._whole(output, fingerprint):
             return output
         if not node.stage.keep:
             return None
@@ -222,7 +242,7 @@ class _Runner:
         if where is None:
             return None
         source = self.current.workspace.root / where.decode()
-        if Output(source).meta.get("fingerprint") != fingerprint or source == output.folder:
+        if not self._whole(Output(source), fingerprint) or source == output.folder:
             return None
         self.current.events.emit("stage.reused", stage=node.name, source=where.decode())
         reused = reuse(source, output)
@@ -232,23 +252,26 @@ class _Runner:
                     link_weights(self.current, node, record)
         return reused
 
+    def _whole(self, output: Output, fingerprint: str) -> bool:
+        """Whether it is what is wanted; dead letters are not, when they are to be sent again."""
+        meta = output.meta
+        return meta.get("fingerprint") == fingerprint and meta["complete"] and not (self.retry and output.dead_letters)
+
     async def _make(self, node: Node, output: Output, key: dict[str, Any], fingerprint: str) -> Output:
         current = self.current
-        inputs = [record for need in node.needs for record in current.records.outputs[need]]
+        inputs = Inputs([current.records.outputs[need] for need in node.needs])
         counts = Counts()
-        writer = Writer(output, counts)
         context = Context(current, node, counts, current.workspace.artifacts / fingerprint[:16])
-        context.show = lambda **values: self._show(node, **values)
         current.events.emit("stage.started", stage=node.name, kind=node.kind, records=len(inputs))
         started = time.monotonic()
-        if node.stage.shape == "step":
-            await Step(current, node, key, context, counts, inputs, self._width(node)).run(writer)
-        else:
-            await run_pass(current, node, context, counts, inputs, writer)
-        for name, amount in current.client.counters[node.name].items():
-            counts.more[name] = counts.more.get(name, 0) + amount
-        await current.client.close()  # engines are let go: a stage that trains wants their memory
-        made = writer.finish(fingerprint, kind=node.kind, complete=not counts.unreachable)
+        with Writer(output, counts) as writer:
+            if node.stage.shape == "step":
+                await Step(current, node, key, context, counts, inputs, self.retry).run(writer)
+            else:
+                await run_pass(current, node, context, counts, inputs, writer)
+            self._count_costs(node, counts)
+            await current.client.close()  # engines are let go: a stage that trains wants their memory
+            made = writer.finish(fingerprint, kind=node.kind, complete=not counts.unreachable)
         if not counts.unreachable and node.stage.keep:
             place = output.folder.relative_to(current.workspace.root).as_posix()
             await current.workspace.store.put_result(fingerprint, place.encode())
@@ -256,29 +279,19 @@ class _Runner:
         current.events.emit("stage.finished", stage=node.name, seconds=seconds, **vars(counts))
         return made
 
-    def _width(self, node: Node) -> int:
-        specs = [self.current.plan.recipe.models[role] for role in node.roles]
-        return max(((spec.concurrency or 16) + 2 for spec in specs), default=CODE_ONLY_WIDTH)
-
-    def _show(self, node: Node, **values: Any) -> None:
-        for listener in self.current.events.listeners:
-            listener(
-                {
-                    "event": "progress",
-                    "stage": node.name,
-                    "spent": {"calls": self.budget.calls, "tokens": self.budget.tokens},
-                    **values,
-                }
-            )
+    def _count_costs(self, node: Node, counts: Counts) -> None:
+        """What the stage has cost over all attempts, and what its calls came to in this one."""
+        more: Counter[str] = Counter(self.current.client.counters[node.name])
+        store, run = self.current.workspace.store, self.current.folder.path.name
+        paid = [spent for (stage, _role), spent in store.spent_by_stage(run).items() if stage == node.name]
+        if paid:
+            for name in ("calls", "tokens_in", "tokens_out", "usd"):
+                more[name] = sum(getattr(spent, name) for spent in paid)
+        for name, amount in more.items():
+            counts.more[name] = counts.more.get(name, 0) + amount
 
     def _unreachable(self) -> int:
         return sum(o.meta["counts"]["unreachable"] for o in self.current.records.outputs.values())
-
-    def _out_of_time(self) -> BudgetError:
-        return BudgetError(
-            f"the budget of {self.current.plan.recipe.budget.seconds:g} seconds is used up",
-            "Everything done is kept. Raise budget.seconds and run the same command to go on.",
-        )
 
     def _summary(self, state: str, error: GristmillError | None) -> dict[str, Any]:
         spent = self.current.workspace.store.spent(self.current.folder.path.name)
@@ -286,8 +299,9 @@ class _Runner:
             "state": state,
             "error": str(error) if error else None,
             "hint": error.hint if error else None,
-            "spent": {"calls": spent.calls, "tokens_in": spent.tokens_in, "tokens_out": spent.tokens_out},
+            "spent": {**asdict(spent), "usd": spent.usd},
             "funnel": {name: output.meta["counts"] for name, output in self.current.records.outputs.items()},
+            "dead_letters": sum(output.dead_letters for output in self.current.records.outputs.values()),
         }
 
     def _write_down(self, summary: dict[str, Any], error: GristmillError | None) -> None:

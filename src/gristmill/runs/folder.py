@@ -6,8 +6,8 @@ events.ndjson   everything that happened, over all attempts
 summary.json    how the last attempt ended, the funnel, what it cost
 report.html     the run on one page
 prompts/        every prompt that was used, named by its hash
-stages/02-chunks/records.parquet   what a stage gave (id, type, parents, marks, origin, body), in input order
-stages/02-chunks/rejects.parquet   what it dropped, each with its reason
+stages/02-chunks/records.parquet   what a stage gave (id, type, parents, marks, origin, digest, body), in input order
+stages/02-chunks/rejects.parquet   what it dropped, each with its reason and the key of its outcome in the store
 stages/02-chunks/stage.json        its fingerprint and counts; a stage without it is not finished
 checkpoints/<stage>/               weights, each folder with a manifest of its files
 """
@@ -17,43 +17,24 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.files import atomic, link_tree
 from gristmill.core.records import Record, from_row
+from gristmill.runs.tables import BYTES, RECORDS, REJECTS, ROWS, Group, Row, Seen, TableWriter, as_numbers, groups, rows
 
-RECORDS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("type", pa.string()),
-        ("parents", pa.list_(pa.string())),
-        ("marks", pa.string()),
-        ("origin", pa.string()),
-        ("body", pa.string()),
-    ]
-)
-REJECTS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("type", pa.string()),
-        ("status", pa.string()),  # rejected | failed | unreachable (will be asked again)
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("body", pa.string()),
-    ]
-)
-BATCH = 1000
+R = TypeVar("R", bound=Record)
 
 
 @dataclass
@@ -77,16 +58,6 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Reject:
-    """A dropped record as it is kept."""
-
-    record: Record
-    status: str
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
 class Output:
     """What a finished stage left in its folder."""
 
@@ -105,17 +76,46 @@ class Output:
     def count(self) -> int:
         return int(self.meta["counts"]["given"])
 
+    @property
+    def dead_letters(self) -> int:
+        """Records that a model, or the stage's code, could not do anything with: `gristmill retry` sends them again."""
+        counts = self.meta["counts"]
+        return int(sum(counts["failed"].values()) + counts["unreachable"])
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "records.parquet"
+
     def __iter__(self) -> Iterator[Record]:
-        return (from_row(row) for row in _rows(self.folder / "records.parquet"))
+        return map(from_row, rows(self.records))
 
-    def rejects(self) -> Iterator[dict[str, Any]]:
-        return _rows(self.folder / "rejects.parquet")
+    def only(self, kind: type[R]) -> Iterator[R]:
+        """Its records of one type; of the others, nothing but the type is read."""
+        for group in groups(self.records):
+            at = [place for place, name in enumerate(group.column("type")) if name == kind.type]
+            for row in group.rows(at) if at else ():
+                yield cast(R, from_row(row))
+
+    def rejects(self) -> Iterator[Row]:
+        return rows(self.folder / "rejects.parquet")
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH):
-            yield from batch.to_pylist()
+class Inputs:
+    """The records that a stage takes, in order. They lie on disk: each iteration reads them again, one by one."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.outputs = outputs
+
+    def __len__(self) -> int:
+        return sum(output.count for output in self.outputs)
+
+    def __iter__(self) -> Iterator[Record]:
+        for output in self.outputs:
+            yield from output
+
+    def groups(self) -> Iterator[Group]:
+        for output in self.outputs:
+            yield from groups(output.records)
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,13 @@ class RunFolder:
         """Its presence asks the process that runs this run to stop."""
         return self.path / "stop"
 
+    def begin(self) -> None:
+        """For the holder of the run: nothing is left of how the last attempt ended, or of what it was writing."""
+        self.stop_file.unlink(missing_ok=True)
+        (self.path / "summary.json").unlink(missing_ok=True)
+        for left in self.path.glob("stages/*/.*.tmp"):
+            left.unlink(missing_ok=True)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run; a second process that wants it is refused, with the holder named."""
@@ -155,13 +162,13 @@ class RunFolder:
             try:
                 _lock(fd)
             except OSError as error:
-                holder = os.pread(fd, 64, 0).decode() or "another process"
                 raise ConfigError(
-                    f"run {self.path.name} is running already (process {holder})",
+                    f"run {self.path.name} is running already ({_holder(fd)})",
                     "Watch it with `gristmill status`, or stop it with `gristmill stop`.",
                 ) from error
             os.ftruncate(fd, 0)
-            os.pwrite(fd, str(os.getpid()).encode(), 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
             yield
         finally:
             os.close(fd)
@@ -180,6 +187,10 @@ class RunFolder:
         return False
 
 
+def _holder(fd: int) -> str:
+    return os.pread(fd, 200, 0).decode() or "another process"
+
+
 def _lock(fd: int) -> None:
     """Take the lock; a `status` that looks at it holds it for an instant, so try for half a second."""
     for _ in range(5):
@@ -193,49 +204,65 @@ def _lock(fd: int) -> None:
 class Writer:
     """Writes a stage's records and rejects as they come; `finish` makes them the stage's output, all at once.
 
-    Records with the same id collapse into the first, so that nothing depends on who came twice.
+    Records with the same id collapse into the first, so that nothing depends on who came twice. What is under way
+    when it is left without `finish` is gone.
     """
 
     def __init__(self, output: Output, counts: Counts) -> None:
         self.output = output
         self.counts = counts
-        self._seen: set[str] = set()
+        self._records = TableWriter(output.records, RECORDS)
+        self._rejects = TableWriter(output.folder / "rejects.parquet", REJECTS)
+        self._seen = Seen()
         self._hash = hashlib.sha256()
-        self._rows: list[dict[str, Any]] = []
-        self._rejects: list[dict[str, Any]] = []
+        self._waiting: list[Row] = []
+        self._size = 0
 
-    def give(self, records: Iterable[Record]) -> None:
-        for record in records:
-            if record.id in self._seen:
-                self.counts.duplicates += 1
-                continue
-            self._seen.add(record.id)
-            self._hash.update(record.digest.encode())
-            self._rows.append(record.to_row())
-            self.counts.given += 1
+    def __enter__(self) -> Self:
+        return self
 
-    def drop(self, reject: Reject) -> None:
-        self.counts.drop(reject.status, reject.reason)
-        row = reject.record.to_row()
-        self._rejects.append(
-            {"id": row["id"], "type": row["type"], "status": reject.status, "reason": reject.reason}
-            | {"detail": reject.detail, "body": row["body"]}
-        )
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if error is not None:
+            self._records.abandon(error)
+            self._rejects.abandon(error)
+
+    def give(self, given: Iterable[Row]) -> None:
+        """Records as rows: no model is built of what is only copied."""
+        for row in given:
+            self._waiting.append(row)
+            self._size += len(row["body"])
+            if len(self._waiting) == ROWS or self._size >= BYTES:
+                self._settle()
+
+    def drop(self, row: Row, status: str, reason: str, detail: str = "", *, key: str | None = None) -> None:
+        """A record that goes no further, by its row; `key` is that of the outcome in the store."""
+        self.counts.drop(status, reason)
+        self._rejects.add({**row, "status": status, "reason": reason, "detail": detail, "key": key})
 
     def finish(self, fingerprint: str, **meta: Any) -> Output:
         folder = self.output.folder
+        self._settle()
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "stage.json").unlink(missing_ok=True)  # of an earlier fingerprint: it must not vouch for new tables
-        _write_table(folder / "records.parquet", self._rows, RECORDS)
-        _write_table(folder / "rejects.parquet", self._rejects, REJECTS)
+        self._records.close()
+        self._rejects.close()
         data = {"fingerprint": fingerprint, "digest": self._hash.hexdigest(), "counts": vars(self.counts), **meta}
         with atomic(folder / "stage.json") as file:
             file.write(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
         return Output(folder)
 
-
-def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    with atomic(path) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema), file, compression="zstd")
+    def _settle(self) -> None:
+        """Sort out those that came before, a batch at a time."""
+        if not self._waiting:
+            return
+        fresh = self._seen.fresh(as_numbers([row["id"] for row in self._waiting])).tolist()
+        for row, new in zip(self._waiting, fresh, strict=True):
+            if new:
+                self._hash.update(row["digest"].encode())
+                self._records.add(row)
+        self.counts.given += sum(fresh)
+        self.counts.duplicates += len(fresh) - sum(fresh)
+        self._waiting, self._size = [], 0
 
 
 def reuse(source: Path, target: Output) -> Output:

@@ -12,34 +12,34 @@ from contextlib import contextmanager, nullcontext
 from gristmill.core.errors import Cancelled, InputError, StageFailure, boundary, run_error
 from gristmill.core.errors import Reject as Rejection
 from gristmill.core.files import link_tree
-from gristmill.core.records import Checkpoint, Record
+from gristmill.core.records import Checkpoint
 from gristmill.core.stage import Dropped
 from gristmill.runs.context import Context, Current
-from gristmill.runs.folder import Counts, Reject, Writer
+from gristmill.runs.folder import Counts, Inputs, Writer
 from gristmill.runs.plan import Node
 
 
 async def run_pass(
-    current: Current, node: Node, context: Context, counts: Counts, inputs: list[Record], writer: Writer
+    current: Current, node: Node, context: Context, counts: Counts, inputs: Inputs, writer: Writer
 ) -> None:
     """In a thread, so that progress, stop requests and model answers go on meanwhile."""
     counts.taken = len(inputs)
     await asyncio.to_thread(_consume, current, node, context, inputs, writer)
 
 
-def _consume(current: Current, node: Node, context: Context, inputs: list[Record], writer: Writer) -> None:
+def _consume(current: Current, node: Node, context: Context, inputs: Inputs, writer: Writer) -> None:
     try:
         with boundary(node.kind), _held(context) if node.stage.artifacts else nullcontext():
             for made in node.stage.load()(node.config, inputs, context):
                 if isinstance(made, Dropped):
-                    writer.drop(Reject(made.record, "rejected", made.reason, made.detail))
+                    writer.drop(made.record.to_row(), "rejected", made.reason, made.detail)
                 elif isinstance(made, Checkpoint):
                     folder = context.folder / str(made.marks["folder"])
                     placed = made.marked(folder=os.path.relpath(folder, current.workspace.root))
                     link_weights(current, node, placed)
-                    writer.give([placed])
+                    writer.give([placed.to_row()])
                 else:
-                    writer.give([made])
+                    writer.give([made.to_row()])
     except Rejection as reject:
         raise InputError(f"stage {node.name}: {reject.reason}", reject.detail) from reject
     except StageFailure as failed:  # a pass has no single record to blame: its error is the run's

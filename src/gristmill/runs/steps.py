@@ -1,166 +1,180 @@
-"""Run a step over its records: bounded workers over one iterator, every outcome durable, outputs in input order."""
+"""Run a step over its records: every outcome is kept, and the outputs are written in input order once all are there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import orjson
 
 from gristmill.core.errors import Cancelled, Failure, GristmillError, ProviderError, StageFailure, boundary
 from gristmill.core.errors import Reject as Rejection
-from gristmill.core.records import Record, digest_of, from_row
-from gristmill.core.store import Store
+from gristmill.core.logs import ROW, log
+from gristmill.core.records import digest_of, from_row
+from gristmill.core.store import Status
 from gristmill.runs.context import Context, Current
-from gristmill.runs.folder import BATCH, Counts, Reject, Writer
+from gristmill.runs.crew import Crew
+from gristmill.runs.feed import Feed, Job, Portion
+from gristmill.runs.folder import Counts, Inputs, Writer
 from gristmill.runs.plan import Node
+from gristmill.runs.tables import BYTES, ROWS, Group
+
+FIRST = 10
+"""Records after which a stage stops if most of them failed: what fails like that is no single record's fault."""
 
 JUDGED_AFTER = 20
 """Records of a stage before its share of failures is judged."""
 
-
-@dataclass(frozen=True)
-class Job:
-    record: Record
-    key: str
+CODE_ONLY_WIDTH = 16
+"""Records of a stage without a model that are under way at once; more only helps where a step waits (reading files)."""
 
 
 @dataclass
 class Step:
-    """One step's run over its inputs."""
+    """One step's run over its inputs. With `retry`, what failed for good is sent again too."""
 
     current: Current
     node: Node
     node_key: dict[str, Any]
     context: Context
     counts: Counts
-    inputs: list[Record]
-    width: int
+    inputs: Inputs
+    retry: bool = False
 
     def __post_init__(self) -> None:
         self.code = self.node.stage.load()
-        self.store: Store = self.current.workspace.store
-        self.unreachable: dict[str, str] = {}  # key -> error, not kept: the next run asks again
+        self.store = self.current.workspace.store
+        self.guard = boundary(self.node.kind)
+        self.total = len(self.inputs)
         self.done = self.failures = 0
+        self.lost: dict[str, tuple[str, str]] = {}  # key -> reason and words, not kept: the next run asks again
         self.last_error: StageFailure | None = None
-        self.ended = False  # one worker is through: nothing is left, or the run stops
+        self.last_failed = ""  # its key
+        key = digest_of(["step", self.node_key])
+        self.feed = Feed(self.inputs, self.store, key, again=self.retry, remember=self._remember)
+        self.crew = Crew(self.feed, self._one, width=self._width, pulse=self._pulse)
 
     async def run(self, writer: Writer) -> None:
         """Every record through the step, then every outcome to the writer, in input order."""
-        self.counts.taken = len(self.inputs)
-        jobs = self._jobs_left()
-        workers = [asyncio.create_task(self._work(jobs)) for _ in range(self.width)]
+        self.counts.taken = self.total
         try:
-            await asyncio.wait(workers)  # when one fails, the others still keep what they are being answered
+            await self.crew.run()
         finally:
-            for worker in workers:
-                worker.cancel()
-            ends = await asyncio.gather(*workers, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
+            await self.store.flush()
         if self.current.stopping():
             raise Cancelled("stopped", "Run the same command again to go on.")
+        self._show(last=True)
         self._judge(final=True)
-        for keys in _batches(self._jobs()):
-            kept = self.store.results([job.key for job in keys])
-            for job in keys:
-                self._write(writer, job, kept.get(job.key))
+        await asyncio.to_thread(self._write, writer)
 
-    def _jobs(self) -> Iterator[Job]:
-        return (Job(r, digest_of(["step", self.node_key, r.digest])) for r in self.inputs)
+    def _width(self) -> int:
+        specs = [self.current.plan.recipe.models[role] for role in self.node.roles]
+        width = self.current.client.window(specs) if specs else CODE_ONLY_WIDTH
+        return min(width, self.total)
 
-    def _jobs_left(self) -> Iterator[Job]:
-        """Jobs whose outcome is not in the store; looks them up a batch at a time, as the workers come for more."""
-        for batch in _batches(self._jobs()):
-            kept = self.store.results([job.key for job in batch])
-            fresh: set[str] = set()
-            for job in batch:
-                if job.key in kept or job.key in fresh:
-                    self._remember(kept.get(job.key, b""))
-                    self._tick()
-                else:
-                    fresh.add(job.key)
-                    yield job
+    def _pulse(self) -> None:
+        self.current.winding_up = self.crew.failed
+        if self.current.stopping():
+            self.crew.end()
+        self._show()
 
-    def _remember(self, kept: bytes) -> None:
+    def _show(self, *, last: bool = False) -> None:
+        self.context.meter(self.done, self.total, {"failed": self.failures}, last=last)
+
+    def _remember(self, portion: Portion) -> None:
         """Failures of earlier attempts count: a run that stopped at too many does not creep on by being run again."""
-        if kept.startswith(b'{"failure"'):  # as `_one` gives it; the rest need not be parsed for this
-            self.failures += 1
-            failure = Failure(self.node.kind, str(orjson.loads(kept)["failure"]), transient=False)
-            self.last_error = StageFailure(failure)
+        self.done += portion.kept
+        if portion.failed:
+            self.failures += len(portion.failed)
+            self.last_failed = portion.failed[-1]
+            self._judge()
 
-    async def _work(self, jobs: Iterator[Job]) -> None:
+    async def _one(self, job: Job) -> None:
+        """Do one record and keep what became of it. One that could not be asked is not kept: the next run asks."""
+        status: Status = "given"
+        ROW.set(job.row["id"])
         try:
-            for job in jobs:
-                if self.ended or self.current.stopping():
-                    return
-                outcome = await self._one(job)
-                if outcome is not None:
-                    await self.store.put_result(job.key, orjson.dumps(outcome))
-                self._tick()
-                self._judge()
-        finally:
-            self.ended = True
-
-    async def _one(self, job: Job) -> dict[str, Any] | None:
-        """What became of one record, as it is kept; None when it could not be asked and is to be asked again."""
-        try:
-            with boundary(self.node.kind):
-                records = await self.code(self.node.config, job.record, self.context)
-                return {"records": [r.to_row() for r in records]}
+            with self.guard:
+                made = await self.code(self.node.config, from_row(job.row), self.context)
+                value = orjson.dumps({"records": [record.to_row() for record in made]})
         except Cancelled:
-            return None  # it asked for more while the run was stopping: the next run begins it again
+            return  # it asked for more while the run was stopping: the next run begins it again
         except Rejection as reject:
-            return {"reject": [reject.reason, reject.detail]}
+            status, value = "rejected", orjson.dumps({"reject": [reject.reason, reject.detail]})
         except StageFailure as failed:
+            failure = failed.failure
+            status, value = "failed", orjson.dumps({"failure": [failure.reason, failure.error]})
             self.failures += 1
             self.last_error = failed
-            if not failed.failure.transient:
-                return {"failure": failed.failure.error}
-            self.unreachable[job.key] = failed.failure.error
-            return None
-
-    def _tick(self) -> None:
+            log("unreachable" if failure.transient else "dead letter", reason=failure.reason, detail=failure.error)
+            if failure.transient:
+                self.lost[job.key] = failure.reason, failure.error
+        if job.key not in self.lost:
+            self.store.keep_result(job.key, value, status=status)
         self.done += 1
-        self.context.progress(self.done, len(self.inputs), failed=self.failures)
+        if self.failures:
+            self._judge()
 
     def _judge(self, *, final: bool = False) -> None:
-        """Past `max_failures` the stage stops: going on would only fail more."""
-        done = self.done if not final else len(self.inputs)
-        most = self.node.config.max_failures
-        enough = final or self.done >= JUDGED_AFTER or most == 0
-        if not self.last_error or not enough or self.failures <= most * done:
+        """Past `max_failures`, or when most of the first records fail, the stage stops: going on would only fail more.
+        Dead letters that are sent again are judged at the end: they are those that failed before."""
+        most, failures = self.node.config.max_failures, self.failures
+        done = self.total if final else self.done
+        if not failures or (self.retry and not final):
             return
-        if final and most and self.failures < done < JUDGED_AFTER:
+        if final and most and failures < done < JUDGED_AFTER:
             return  # too few to judge by a share, and some went well
-        raise _stopped(self.node, self.failures, done, self.last_error) from self.last_error.__cause__
+        early = not final and most < 1 and FIRST <= done < JUDGED_AFTER and failures * 2 > done
+        judged = final or done >= JUDGED_AFTER or most == 0
+        if early or (judged and failures > most * done):
+            self.crew.end()
+            last = self.last_error or self._kept_failure(self.last_failed)
+            raise _stopped(self.node, failures, done, last, early=early) from last.__cause__
 
-    def _write(self, writer: Writer, job: Job, kept: bytes | None) -> None:
-        if kept is None:
-            writer.drop(Reject(job.record, "unreachable", self.unreachable.get(job.key, "not asked")))
-            return
-        outcome = orjson.loads(kept)
-        if "records" in outcome:
-            writer.give(from_row(row) for row in outcome["records"])
-        elif "reject" in outcome:
-            writer.drop(Reject(job.record, "rejected", *outcome["reject"]))
-        else:
-            writer.drop(Reject(job.record, "failed", outcome["failure"].partition(":")[0], outcome["failure"]))
+    def _kept_failure(self, key: str) -> StageFailure:
+        reason, words = orjson.loads(self.store.results([key])[key])["failure"]
+        return StageFailure(Failure(self.node.kind, words, False, reason))
+
+    def _write(self, writer: Writer) -> None:
+        """All outcomes, as rows: what is only copied is not made into records. In a thread."""
+        at_once = ROWS
+        for group in self.inputs.groups():
+            keys = self.feed.keys(group)
+            start = 0
+            while start < len(keys):
+                if self.current.stop.is_set():
+                    raise Cancelled("stopped", "Run the same command again to go on.")
+                part = keys[start : start + at_once]
+                kept = self.store.results(part)
+                self._write_part(writer, group, start, part, kept)
+                start += len(part)
+                size = sum(map(len, kept.values())) or 1
+                at_once = max(8, min(ROWS, len(part) * BYTES // size))  # a result may be a whole book
+
+    def _write_part(self, writer: Writer, group: Group, start: int, keys: list[str], kept: dict[str, bytes]) -> None:
+        dropped: list[tuple[int, str, str, tuple[str, str]]] = []
+        for at, key in enumerate(keys):
+            outcome = orjson.loads(kept[key]) if key in kept else {}
+            if "records" in outcome:
+                writer.give(outcome["records"])
+            elif "reject" in outcome:
+                dropped.append((start + at, key, "rejected", outcome["reject"]))
+            elif "failure" in outcome and key not in self.lost:
+                dropped.append((start + at, key, "failed", outcome["failure"]))
+            else:
+                dropped.append((start + at, key, "unreachable", self.lost.get(key, ("not asked", ""))))
+        if dropped:
+            rows = group.rows([place for place, *_ in dropped])
+            for row, (_, key, status, said) in zip(rows, dropped, strict=True):
+                writer.drop(row, status, *said, key=key)
 
 
-def _stopped(node: Node, failures: int, done: int, last: StageFailure) -> GristmillError:
+def _stopped(node: Node, failures: int, done: int, last: StageFailure, *, early: bool) -> GristmillError:
     cause = last.__cause__
-    said = f"stage {node.name} stopped: {failures} of {done} records failed; the last: {last.failure.error}"
+    among = f"the first {done}" if early else str(done)
+    said = f"stage {node.name} stopped: {failures} of {among} records failed; the last: {last.failure.error}"
     hint = getattr(cause, "hint", "") or "See `gristmill show RUN rejects`; what was answered is kept."
     if isinstance(cause, ProviderError):
         return ProviderError(said, hint)
     return type(cause)(said, hint) if isinstance(cause, GristmillError) else GristmillError(said, hint)
-
-
-def _batches(jobs: Iterator[Job]) -> Iterator[list[Job]]:
-    while batch := list(islice(jobs, BATCH)):
-        yield batch

@@ -1,0 +1,103 @@
+"""What is left to do of a step: its inputs against what is kept, a row group at a time, the next read ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
+
+from gristmill.core.store import Store
+from gristmill.runs.folder import Inputs
+from gristmill.runs.tables import Group, Row, Seen, as_numbers
+
+
+class Job(NamedTuple):
+    """A record that is to be done, as it lies on disk, and the key of its outcome."""
+
+    key: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Portion:
+    """A row group: what is to be done, how many are done, and the keys of those that failed for good."""
+
+    jobs: list[Job]
+    kept: int
+    failed: list[str]
+
+
+class Feed:
+    """Jobs in input order. Of what is done, nothing but digests is read. With `again`, dead letters are to be done."""
+
+    def __init__(
+        self, inputs: Inputs, store: Store, key: str, *, again: bool, remember: Callable[[Portion], None]
+    ) -> None:
+        self.inputs = inputs
+        self.store = store
+        self.again = again
+        self.remember = remember
+        self.closed = False
+        self._key = sha256(key.encode())
+        self._seen = Seen() if len(inputs.outputs) > 1 else None  # a record may come by two ways
+        self._groups = inputs.groups()
+        self._jobs: deque[Job] = deque()
+        self._ahead: asyncio.Task[Portion | None] | None = None
+        self._one_reads = asyncio.Lock()
+
+    def take(self) -> Job | None:
+        """The next job, if one lies ready."""
+        return self._jobs.popleft() if self._jobs else None
+
+    async def more(self) -> Job | None:
+        """The next job; None when there is none, or none is wanted any more."""
+        async with self._one_reads:
+            while not self._jobs:
+                portion = None if self.closed else await self._next()
+                if portion is None:
+                    return None
+                self.remember(portion)
+                self._jobs.extend(portion.jobs)
+            return self._jobs.popleft()
+
+    async def close(self) -> None:
+        self.closed = True
+        if self._ahead is not None:
+            await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def keys(self, group: Group) -> list[str]:
+        """Where the outcome of each record of a group is kept: one hash of what decides it and its digest."""
+        keys = []
+        for digest in group.column("digest"):
+            key = self._key.copy()
+            key.update(digest.encode())
+            keys.append(key.hexdigest())
+        return keys
+
+    async def _next(self) -> Portion | None:
+        self._ahead = self._ahead or asyncio.create_task(asyncio.to_thread(self._read))
+        portion = await asyncio.shield(self._ahead)
+        self._ahead = asyncio.create_task(asyncio.to_thread(self._read)) if portion is not None else None
+        return portion
+
+    def _read(self) -> Portion | None:
+        group = next(self._groups, None)
+        if group is None:
+            return None
+        keys = self.keys(group)
+        kept = self.store.kept(keys)
+        failed = [key for key, status in kept.items() if status == "failed"] if not self.again else []
+        fresh = [True] * len(keys)
+        if self._seen is not None:
+            fresh = self._seen.fresh(as_numbers([key[:16] for key in keys])).tolist()
+        left = [
+            at
+            for at, key in enumerate(keys)
+            if fresh[at] and ((status := kept.get(key)) is None or (self.again and status == "failed"))
+        ]
+        rows = group.rows(left) if left else []
+        jobs = [Job(keys[at], row) for at, row in zip(left, rows, strict=True)]
+        return Portion(jobs, len(keys) - len(left), failed)
