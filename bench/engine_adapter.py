@@ -22,7 +22,13 @@ RECIPE = """\
 name: bench
 budget: {{calls: {calls}, tokens: {tokens}}}
 models:
-  writer: {{provider: openai, base_url: "{base}", api_key: env:BENCH_KEY, model: fake-model, concurrency: {conc}, timeout: {timeout}}}
+  writer:
+    provider: openai
+    base_url: "{base}"
+    api_key: env:BENCH_KEY
+    model: fake-model
+    concurrency: {conc}
+    timeout: {timeout}
 stages:
   rows: {{kind: ingest.rows, paths: [rows.jsonl]}}
   answers: {{kind: generate.ask, model: writer, prompt: "{{{{prompt}}}}", max_tokens: 400}}

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from gristmill.core.errors import Reject
 
 BATCH = 1000
+BUFFER = 1 << 16  # bytes read at once: without it whole column chunks are
 
 
 def parquet_rows(file: IO[bytes], columns: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    with pq.ParquetFile(file) as table:
+    with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as table:
         names = table.schema_arrow.names
         if unknown := [name for name in columns or () if name not in names]:
             raise Reject(f"no column {', '.join(unknown)}", f"It has: {', '.join(names)}")
@@ -26,7 +27,7 @@ def parquet_rows(file: IO[bytes], columns: list[str] | None) -> Iterator[tuple[i
             raise Reject(f"binary column {', '.join(binary)}", "Name the columns you need in `columns`.")
         mended = [field.name for field in chosen if _holds(field.type, _needs_words)]
         number = 0
-        for batch in table.iter_batches(batch_size=BATCH, columns=columns):
+        for batch in table.iter_batches(batch_size=BATCH, columns=columns, use_threads=False):
             for row in batch.to_pylist():
                 number += 1
                 for name in mended:

@@ -76,6 +76,16 @@ def _unpacked(file: IO[bytes], packed: str) -> Any:
     return pa.CompressedInputStream(pa.PythonFile(file, "r"), packed)
 
 
+@contextmanager
+def _as_text(stream: IO[bytes], encoding: str, **how: Any) -> Iterator[io.TextIOWrapper]:
+    """The stream as text, left open: whoever opened it closes it."""
+    text = io.TextIOWrapper(stream, encoding, **how)
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
 def _starts_array(stream: IO[bytes]) -> bool:
     """Without moving on: the first character that is not white space is `[`."""
     head: bytes = stream.peek(BUFFER)  # type: ignore[attr-defined]
@@ -114,7 +124,11 @@ def _array(stream: IO[bytes], most: int) -> Rows:
     """The objects of one JSON array, each decoded from a buffer that grows only as far as one row needs.
 
     After a damaged row nobody can say where the next one begins: it ends the file."""
-    text = io.TextIOWrapper(stream, "utf-8-sig")
+    with _as_text(stream, "utf-8-sig") as text:
+        yield from _elements(text, most)
+
+
+def _elements(text: io.TextIOWrapper, most: int) -> Rows:
     decode = json.JSONDecoder(parse_constant=_no_constant).raw_decode
     buffer, at, number, step = text.read(BUFFER).lstrip(), 1, 0, BUFFER
     while True:
@@ -156,7 +170,11 @@ def _delimited(stream: IO[bytes], most: int, delimiter: str | None, ending: str)
     otherwise swallow the rows after it."""
     head: bytes = stream.peek(BUFFER)  # type: ignore[attr-defined]
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
+    with _as_text(stream, encoding, errors="surrogateescape", newline="") as text:
+        yield from _cells(text, most, delimiter, ending)
+
+
+def _cells(text: io.TextIOWrapper, most: int, delimiter: str | None, ending: str) -> Rows:
     first = text.readline(most)
     by = delimiter or ("\t" if ending == ".tsv" else max(DELIMITERS, key=first.count))
     csv.field_size_limit(most)  # the module's own, for the whole process; nothing else here reads csv by rows
