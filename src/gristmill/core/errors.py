@@ -59,6 +59,10 @@ class ProviderError(GristmillError):
         return ProviderError, (self.message, self.hint)
 
 
+class Unreachable(ProviderError):
+    """A role that no model serves: the key, the bill, the model's name or the address. No record is to blame."""
+
+
 class SandboxError(GristmillError):
     exit_code = 5
 
@@ -115,7 +119,7 @@ def not_installed(error: BaseException, where: str) -> ConfigError | None:
 
 
 # These stop the whole run: they are about the run, not about one record.
-RUN_STOPPERS = (ConfigError, BudgetError, StoreError, Cancelled)
+RUN_STOPPERS = (ConfigError, BudgetError, StoreError, Cancelled, Unreachable)
 PASS_THROUGH = (Reject, StageFailure, *RUN_STOPPERS)
 
 _EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
