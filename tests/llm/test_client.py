@@ -137,7 +137,7 @@ async def test_an_answer_is_durable_before_it_is_parsed(
     client = make_client()
 
     def parse(text: str) -> str:
-        other = open_store(client.store.path)
+        other = open_store(client.workspace / "store.db")
         assert other.spent("r").calls == 1
         other.close()
         raise Reject("seen enough")

@@ -23,6 +23,7 @@ class Usage:
     known: bool = True
     cached: int = 0  # part of the input that the provider's prompt cache served
     reasoning: int = 0  # part of the output that the model thought and did not say
+    written: int = 0  # part of the input that was put into that cache, where that has a price of its own
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,34 @@
-"""Limits of calls, tokens and wall time, held before a request is sent.
+"""Limits of dollars, calls, tokens and wall time, held before a request is sent.
 
 A request reserves the most it can cost and settles what it did cost. One that does not fit beside what is in flight
-waits: the others will probably cost less than they reserved. One that cannot fit at all ends the run, resumably.
+waits its turn: the others will probably cost less than they reserved. One that cannot fit at all ends the run,
+resumably. So no limit is passed, whatever is in flight.
 
-Within one attempt at a run, calls and tokens never pass their limits, whatever is in flight. A request that died
-unanswered but may be billed is charged all it reserved, in the attempt in which it died. The next attempt starts from
-the answers that are kept: what died is not carried over, and may be billed beyond the limit. Seconds are looked at
-before a request is sent: one in flight may end after them.
+Nor by killing a run: before requests are sent, the most that those in flight can cost stands in the store (`hold`). It
+is raised to twice what is needed, so that a run writes it a few times and not once a call, and cleared by a clean end.
+What a killed attempt left there is charged, as far as the limits left room for it: it may have been spent.
+
+Seconds are looked at before a request is sent, and wherever a stage asks: what is under way may end after them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gristmill.core.errors import BudgetError
-from gristmill.core.store import Spent
+from gristmill.core.errors import BudgetError, StoreError
+from gristmill.core.store import Charge, Hold, Store
+
+NANO = 1_000_000_000
+_ENDLESS = 1 << 62
+
+KILLED = "killed attempts"
+"""The ledger's name for what attempts had in flight when they were killed."""
 
 
 class Limits(BaseModel):
@@ -33,72 +42,225 @@ class Limits(BaseModel):
     seconds: float | None = Field(None, gt=0, description="Wall time")
 
 
+@dataclass(slots=True)
+class _Sum:
+    """Calls, tokens and nano-dollars."""
+
+    calls: int = 0
+    tokens: int = 0
+    nano: int = 0
+
+    def add(self, tokens: int, nano: int, calls: int = 1) -> None:
+        self.calls += calls
+        self.tokens += tokens
+        self.nano += nano
+
+    def takes(self, held: _Sum, bid: Bid) -> bool:
+        """Whether one call more fits below this limit, beside what is held."""
+        return held.calls < self.calls and held.tokens + bid.tokens <= self.tokens and held.nano + bid.nano <= self.nano
+
+
+def _endless() -> _Sum:
+    return _Sum(_ENDLESS, _ENDLESS, _ENDLESS)
+
+
 @dataclass(slots=True, eq=False)
-class Reservation:
+class Bid:
+    """The most that one call can cost. `kept`: a kill does not lose it, for it is noted elsewhere (in a batch)."""
+
     tokens: int
+    nano: int = 0
+    kept: bool = False
 
 
 class Budget:
-    """Starts from what the run has already used: `spent` by the store, `elapsed` seconds by its events."""
+    """Starts from what the store says the run has used, and `elapsed` seconds of earlier attempts."""
 
     def __init__(
         self,
         limits: Limits | None = None,
         *,
-        spent: Spent | None = None,
+        store: Store | None = None,
+        run: str = "",
         elapsed: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.limits = limits or Limits()
-        before = spent or Spent()
-        self.calls = before.calls
-        self.tokens = before.tokens_in + before.tokens_out
+        self.limits = limits = limits or Limits()
+        self._store = store
+        self._run = run
         self._clock = clock
         self._started = clock() - elapsed
-        self._held_calls = 0
-        self._held_tokens = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._bounded = bool(limits.usd or limits.calls or limits.tokens)
+        self._used = _Sum()
+        self._room = _Sum(limits.calls or _ENDLESS, limits.tokens or _ENDLESS, _nano(limits.usd))  # limits less used
+        self._held = _Sum()  # by calls in flight
+        self._risk = _Sum()  # the part of it that a kill would lose
+        self._stated = _endless()  # the hold that stands in the store
+        self._left = Hold()  # by a killed attempt, and not charged yet
+        self._queue: deque[tuple[Bid, asyncio.Future[None]]] = deque()
+        self._stating: asyncio.Task[None] | None = None
+        if store is not None:
+            self._begin(store)
+
+    def _begin(self, store: Store) -> None:
+        spent, left, room = store.spent(self._run), store.held(self._run), self._room
+        self._use(spent.tokens_in + spent.tokens_out, spent.nano_usd, spent.calls)
+        self._left = Hold(
+            max(0, min(left.calls, room.calls)),
+            max(0, min(left.tokens, room.tokens)),
+            max(0, min(left.nano_usd, room.nano)),
+        )
+        self._use(self._left.tokens, self._left.nano_usd, self._left.calls)
+        if self._bounded or left != Hold():
+            self._stated = _Sum()
+
+    @property
+    def calls(self) -> int:
+        return self._used.calls
+
+    @property
+    def tokens(self) -> int:
+        return self._used.tokens
+
+    @property
+    def usd(self) -> float:
+        return self._used.nano / NANO
 
     @property
     def seconds(self) -> float:
         return self._clock() - self._started
 
-    async def reserve(self, tokens: int) -> Reservation:
-        """Room for one call of at most so many tokens. Waits while requests in flight may free it."""
-        while not self._fits(tokens):
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(room)
-            await room
-        self._held_calls += 1
-        self._held_tokens += tokens
-        return Reservation(tokens)
+    def out_of_time(self) -> BudgetError | None:
+        """Why nothing more may begin, once the wall time is used up: for work that asks no model, too."""
+        limit = self.limits.seconds
+        if limit is None or self.seconds < limit:
+            return None
+        return _reached("seconds", f"{limit:g}", f"{self.seconds:.0f}")
 
-    def settle(self, reservation: Reservation, tokens: int | None) -> None:
-        """The call was answered and cost this much; None where nobody knows: then it cost all that was reserved."""
-        self.calls += 1
-        self.tokens += reservation.tokens if tokens is None else tokens
-        self.release(reservation)
+    def try_reserve(self, bid: Bid) -> bool:
+        """Room for one call, if there is some at once."""
+        if self._queue or not self._room.takes(self._held, bid):
+            return False
+        if not (bid.kept or self._stated.takes(self._risk, bid)):
+            return False
+        if self.limits.seconds is not None and self.out_of_time():
+            return False
+        self._take(bid)
+        return True
 
-    def release(self, reservation: Reservation) -> None:
+    async def reserve(self, bid: Bid) -> None:
+        """`try_reserve`, waiting in turn while requests in flight may free room. BudgetError where none can come."""
+        if self.try_reserve(bid):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((bid, turn))
+        self._advance()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release(bid)
+            raise
+
+    def settle(self, bid: Bid, tokens: int, nano: int) -> None:
+        """The call cost this much."""
+        self._use(tokens, nano)
+        self.release(bid)
+
+    def release(self, bid: Bid) -> None:
         """The call cost nothing: it was refused, or never sent."""
-        self._held_calls -= 1
-        self._held_tokens -= reservation.tokens
-        waiting, self._waiting = self._waiting, []
-        for room in waiting:
-            if not room.done():
-                room.set_result(None)
+        self._held.add(-bid.tokens, -bid.nano, -1)
+        if not bid.kept:
+            self._risk.add(-bid.tokens, -bid.nano, -1)
+        if self._queue:
+            self._advance()
 
-    def _fits(self, tokens: int) -> bool:
-        """Whether it fits now; BudgetError if it would not fit even when nothing was in flight."""
-        limits = self.limits
-        if limits.seconds is not None and self.seconds >= limits.seconds:
-            raise _reached("seconds", f"{limits.seconds:g}", f"{self.seconds:.0f}")
-        if limits.calls is not None and self.calls + 1 > limits.calls:
-            raise _reached("calls", str(limits.calls), str(self.calls))
-        if limits.tokens is not None and self.tokens + tokens > limits.tokens:
-            raise _reached("tokens", str(limits.tokens), f"{self.tokens}, and the next call may take {tokens}")
-        calls_fit = limits.calls is None or self.calls + self._held_calls + 1 <= limits.calls
-        return calls_fit and (limits.tokens is None or self.tokens + self._held_tokens + tokens <= limits.tokens)
+    async def close(self) -> None:
+        """Clear the hold, if nothing is in flight any more. The budget may be used again afterwards."""
+        if self._stating is not None:
+            await asyncio.gather(self._stating, return_exceptions=True)
+        if self._store is not None and self._stated.calls not in (0, _ENDLESS) and not self._risk.calls:
+            self._stated = _Sum()
+            await self._store.hold(self._run, 0, 0, 0)
+
+    def _take(self, bid: Bid) -> None:
+        self._held.add(bid.tokens, bid.nano)
+        if not bid.kept:
+            self._risk.add(bid.tokens, bid.nano)
+
+    def _use(self, tokens: int, nano: int, calls: int = 1) -> None:
+        self._used.add(tokens, nano, calls)
+        if self._bounded:
+            self._room.add(-tokens, -nano, -calls)
+
+    def _advance(self) -> None:
+        """Let those in who fit now, in turn, and tell those who never will."""
+        while self._queue:
+            bid, turn = self._queue[0]
+            if turn.done():  # cancelled while it waited
+                self._queue.popleft()
+            elif why := self._never(bid):
+                self._queue.popleft()
+                turn.set_exception(why)
+            elif not self._room.takes(self._held, bid):
+                return
+            elif not (bid.kept or self._stated.takes(self._risk, bid)):
+                self._stating = self._stating or asyncio.create_task(self._state())
+                return
+            else:
+                self._queue.popleft()
+                self._take(bid)
+                turn.set_result(None)
+
+    def _never(self, bid: Bid) -> BudgetError | None:
+        """Why a call would not even fit if nothing was in flight."""
+        limits, used, room = self.limits, self._used, self._room
+        if late := self.out_of_time():
+            return late
+        if room.calls < 1:
+            return _reached("calls", str(limits.calls), str(used.calls))
+        if room.tokens < bid.tokens:
+            return _reached("tokens", str(limits.tokens), f"{used.tokens}, and the next call may take {bid.tokens}")
+        if room.nano < bid.nano:
+            said = f"${used.nano / NANO:.4f}, and the next call may cost ${bid.nano / NANO:.4f}"
+            return _reached("usd", f"${limits.usd:g}", said)
+        return None
+
+    async def _state(self) -> None:
+        """Write down what those in flight and those who fit beside them can cost, twice over."""
+        try:
+            await self._charge_left()
+            self._stated = await self._hold_more() if self._bounded else _endless()
+        except StoreError as error:
+            waiting, self._queue = self._queue, deque()
+            for _, turn in waiting:
+                if not turn.done():
+                    turn.set_exception(error)
+        finally:
+            self._stating = None
+        self._advance()
+
+    async def _hold_more(self) -> _Sum:
+        need, room = replace(self._risk), self._room
+        for bid, _ in self._queue:
+            if not bid.kept and room.takes(need, bid):
+                need.add(bid.tokens, bid.nano)
+        stated = _Sum(min(2 * need.calls, room.calls), min(2 * need.tokens, room.tokens), min(2 * need.nano, room.nano))
+        if self._store is not None:
+            await self._store.hold(self._run, stated.calls, stated.tokens, stated.nano)
+        return stated
+
+    async def _charge_left(self) -> None:
+        """The charge first: a kill between the two counts it twice, never not at all."""
+        left, self._left = self._left, Hold()
+        if left != Hold() and self._store is not None:
+            charge = Charge(self._run, KILLED, "", left.calls, 0, left.tokens, nano_usd=left.nano_usd, answered=False)
+            await self._store.charge(charge)
+            await self._store.hold(self._run, 0, 0, 0)
+
+
+def _nano(usd: float | None) -> int:
+    return _ENDLESS if usd is None else int(usd * NANO)
 
 
 def _reached(name: str, limit: str, used: str) -> BudgetError:

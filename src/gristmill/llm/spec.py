@@ -53,7 +53,7 @@ class RemoteSpec(_Spec):
     first_token_timeout: float | None = Field(None, gt=0, description="Seconds until an answer begins; needs `stream`")
     idle_timeout: float | None = Field(None, gt=0, description="Seconds without a sign of life; needs `stream`")
     stream: bool = Field(False, description="Receive answers piece by piece, so that a stalled one is noticed early")
-    attempts: int = Field(6, ge=1, le=20, description="How often a request is sent before its failure counts")
+    attempts: int = Field(8, ge=1, le=20, description="How often a request is sent before its failure counts")
     json_mode: Literal["auto", "schema", "object", "prompt"] = Field(
         "auto", description="How JSON is demanded: by schema, as any JSON object, in words only, or found by asking"
     )
