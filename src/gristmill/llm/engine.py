@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from gristmill.core.errors import ConfigError, ProviderError
-from gristmill.llm.openai import Wire
+from gristmill.llm.wire import Patience, Wire
 
 START_SECONDS = 600  # a large model on a slow disk
 ANSWER_SECONDS = 1800  # a long answer on a slow machine
@@ -61,7 +61,7 @@ class LocalEngine:
         except asyncio.CancelledError:
             await self.stop()
             raise
-        self.wire = Wire(url, api_key=token, timeout=ANSWER_SECONDS)
+        self.wire = Wire(url, api_key=token, patience=Patience(total=ANSWER_SECONDS))
         took = round(time.monotonic() - began, 2)
         self._emit("engine.started", model=self.gguf.name, seconds=took, **vars(self.settings))
         return self.wire

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gristmill.core.errors import ConfigError, ProviderError
 from gristmill.core.records import Message
 from gristmill.llm.engine import EngineSettings, LocalEngine, default_threads
-from gristmill.llm.openai import Wire, read_completion
+from gristmill.llm.openai_reply import read_completion
 from gristmill.llm.provider import Reply, Request, Unanswered, split_reasoning
 from gristmill.llm.spec import LocalSpec, StageSpec, local_identity
+from gristmill.llm.wire import Wire
 from gristmill.models.gguf_file import is_gguf
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.05}
 """llama.cpp's own defaults, said aloud: an update of the engine must not change what a stored answer stands for."""
+
+
+KEPT_PROMPTS = 256  # rendered and not all sent yet; more than the requests under way
 
 
 class LocalProvider:
@@ -59,11 +62,12 @@ class LocalProvider:
         self._settings = EngineSettings(spec.concurrency, self.context, spec.threads or default_threads())
         self._workspace = workspace
         self._emit = emit
+        self._prompts: dict[int, tuple[object, list[int]]] = {}  # by identity; what is kept keeps its own
         self._engine: LocalEngine | None = None
         self._starting = asyncio.Lock()
 
     async def send(self, request: Request) -> Reply:
-        ids = self._ids(request)
+        ids = self._rendered(request)
         if len(ids) >= self.context:
             raise ProviderError(
                 f"the prompt takes {len(ids)} tokens, and the model's context holds {self.context}",
@@ -73,24 +77,34 @@ class LocalProvider:
             )
         wire = await self._wire()
         try:
-            reply = read_completion(await wire.post("/v1/completions", self._body(request, ids)))
+            answer, _ = await wire.post("/v1/completions", self._body(request, ids))
         except Unanswered as error:
             raise await self._examined(error) from error
+        reply = read_completion(answer)
         if request.grammar and not reply.text:
             # llama.cpp does not refuse a malformed grammar: it answers nothing, as if that were an answer
             raise ProviderError("the grammar is malformed or admits an empty answer", "Check the GBNF.", status=400)
         if request.prompt is None:
-            text, reasoning = split_reasoning(reply.text)
-            reply = replace(reply, text=text, reasoning=reasoning)
+            reply.text, reply.reasoning = split_reasoning(reply.text)
         return reply
 
     def input_bound(self, request: Request) -> int:
-        return len(self._ids(request))
+        return len(self._rendered(request))
 
     async def close(self) -> None:
         if self._engine is not None:
             await self._engine.stop()
             self._engine = None
+
+    def _rendered(self, request: Request) -> list[int]:
+        """The prompt's tokens. A request is looked at before it is sent, and again when it is; it is rendered once."""
+        asked = request.messages or request.prompt
+        kept = self._prompts.get(id(asked))
+        if kept is None or kept[0] is not asked:
+            if len(self._prompts) >= KEPT_PROMPTS:
+                self._prompts.pop(next(iter(self._prompts)))
+            kept = self._prompts[id(asked)] = (asked, self._ids(request))
+        return kept[1]
 
     def _ids(self, request: Request) -> list[int]:
         if request.texts:

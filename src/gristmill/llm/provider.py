@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from gristmill.core.ask import Usage
 from gristmill.core.errors import ProviderError
+from gristmill.llm.quota import Quota
 
 Schema = dict[str, Any]
 
@@ -36,18 +37,6 @@ class Request:
     grammar: str | None = None
     seed: int | None = None  # sent where sampling is random
     fresh: bool = False  # a local model computes all of it anew, whatever its slot holds of the last prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What a provider says is left of its limits, per minute where it says no other; resets in seconds from now."""
-
-    requests_limit: int | None = None
-    requests_left: int | None = None
-    requests_reset: float | None = None
-    tokens_limit: int | None = None
-    tokens_left: int | None = None
-    tokens_reset: float | None = None
 
 
 @dataclass(slots=True)
@@ -136,17 +125,23 @@ class Unreached(Unanswered, Unusable):
 
 
 class Withheld(ProviderError):
-    """The model answered and the answer is none: filtered, or refused. Permanent; paid as `usage` says."""
+    """The model answered and the answer is none: filtered, or refused. Permanent, and paid: as `usage`
+    says, or nobody knows how much."""
 
-    def __init__(self, message: str, hint: str = "", *, usage: Usage) -> None:
+    def __init__(self, message: str, hint: str = "", *, usage: Usage | None = None) -> None:
         super().__init__(message, hint, status=200)
         self.usage = usage
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """The answer and the thoughts before it, for models that write both into one text."""
-    opened = text.lstrip()
-    if not opened.startswith("<think>"):
+    """The answer and the thoughts before it, for models that write both into one text.
+
+    Some templates open the thoughts themselves, so that the model only closes them."""
+    if "</think>" not in text:
+        opened = text.lstrip()
+        return ("", opened.removeprefix("<think>").strip()) if opened.startswith("<think>") else (text, "")
+    thoughts, _, answer = text.partition("</think>")
+    before, opened, inside = thoughts.partition("<think>")
+    if opened and before.strip():  # an answer that speaks of the tag
         return text, ""
-    thoughts, closed, answer = opened.removeprefix("<think>").partition("</think>")
-    return (answer.lstrip(), thoughts.strip()) if closed else ("", thoughts.strip())
+    return answer.lstrip(), (inside or before).strip()

@@ -1,0 +1,261 @@
+"""The Messages API of Anthropic, and servers that speak it (platform.claude.com/docs/en/api/messages).
+
+What differs from the OpenAI protocol: the system's words stand apart from the messages, `max_tokens` is mandatory,
+input that a cache served is counted beside the input, and thoughts come as blocks of their own. JSON is demanded by
+`output_config.format` (without bounds: its decoder knows none), where a model has that, else by a tool it must use.
+There are no completions, no embeddings, no seed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gristmill.core.ask import Usage
+from gristmill.core.errors import ProviderError
+from gristmill.core.secrets import scrub
+from gristmill.llm.demand import Demand, Demands, fits, in_words
+from gristmill.llm.failure import BadRequest, hidden_failure
+from gristmill.llm.openai import UNLIMITED_SLOTS, byte_bound, line_name, patience_of
+from gristmill.llm.probe import Notes, Probe, Traits
+from gristmill.llm.provider import Reply, Request, Unanswered, Withheld
+from gristmill.llm.quota import Quota
+from gristmill.llm.spec import AnthropicSpec, remote_identity
+from gristmill.llm.wire import Wire
+
+VERSION = "2023-06-01"
+PATH = "/messages"
+
+WAYS = {
+    "auto": ("schema", "tool", "prompt"),
+    "schema": ("schema", "tool"),
+    "object": ("tool", "prompt"),  # it has no mode for any JSON object
+    "prompt": ("prompt",),
+}
+OPTIONAL = ("temperature",)
+OVERHEAD = (
+    512  # tokens that a demand for JSON adds: the system prompt of tool use takes up to 346, that of formats less
+)
+
+_FINISH = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+}
+WHO = "the provider"
+
+
+class AnthropicProvider:
+    """One model at one server. `notes` remember what it was found to take."""
+
+    shared = True
+    context: int | None = None
+
+    def __init__(self, spec: AnthropicSpec, *, notes: Notes | None = None) -> None:
+        self.spec = spec
+        self.identity = remote_identity(spec)
+        self.concurrency = spec.concurrency or UNLIMITED_SLOTS
+        self.attempts = spec.attempts
+        headers = {"anthropic-version": VERSION, **spec.headers}
+        patience = patience_of(spec)
+        self.wire = Wire(spec.url(), api_key=spec.api_key, patience=patience, headers=headers, auth=api_key_header)
+        self._notes = notes
+        self._probe: Probe | None = None
+        self._demands = Demands()
+
+    @property
+    def name(self) -> str:
+        return line_name(self.spec)
+
+    async def send(self, request: Request) -> Reply:
+        probe = self._probe or self._begin()
+        while True:
+            traits = probe.traits
+            try:
+                answer, quota = await self._ask(self.body(request, traits)[1])
+            except BadRequest as error:
+                if not probe.refused(error, traits, request.schema_name):
+                    raise
+                continue
+            reply = self.read(request, answer)
+            reply.quota = quota
+            if request.schema is not None and reply.finish == "stop":
+                if fits(reply.text, request.schema, by_keys=traits.json == "schema"):
+                    await probe.answered(traits, request.schema_name)
+                elif probe.ignored(traits):
+                    message = f"{self.wire.url} ignores the demand for JSON ({traits.json}); it is asked otherwise"
+                    raise Unanswered(message, charged=True, usage=reply.usage, quota=quota)
+            elif traits is not probe.kept:
+                await probe.answered(traits, "")
+            return reply
+
+    def body(self, request: Request, traits: Traits | None = None) -> tuple[str, dict[str, Any]]:
+        """Path and body of a request, asked as the model is known to take it."""
+        traits = traits or (self._probe or self._begin()).traits
+        if request.grammar is not None or request.prompt is not None or request.texts:
+            what = "grammars" if request.grammar is not None else "embeddings" if request.texts else "completions"
+            raise ProviderError(f"{self.wire.url} has no {what}", "Use another model for this stage.", status=400)
+        messages = request.messages
+        body: dict[str, Any] = {"model": self.spec.model, "max_tokens": request.max_tokens}
+        if system := [m["content"] for m in messages if m["role"] == "system"]:
+            body["system"] = "\n\n".join(system)
+            messages = tuple(m for m in messages if m["role"] != "system")
+        body["messages"] = messages
+        if "temperature" not in traits.without:
+            body["temperature"] = request.temperature
+        if request.stop:
+            body["stop_sequences"] = request.stop
+        if self.spec.stream:
+            body["stream"] = True
+        if request.schema is not None:
+            demand_json(body, request.schema_name, self._demands.of(request.schema), traits.json)
+        return PATH, body
+
+    def read(self, request: Request, answer: dict[str, Any]) -> Reply:
+        """An answer's body as a Reply."""
+        return read_message(answer, may_be_empty=bool(request.stop))
+
+    def input_bound(self, request: Request) -> int:
+        bound = byte_bound(request)
+        return bound if request.schema is None else bound + self._demands.of(request.schema).size + OVERHEAD
+
+    async def close(self) -> None:
+        await self.wire.close()
+
+    def _begin(self) -> Probe:
+        self._probe = Probe(self.name, ways=WAYS[self.spec.json_mode], optional=OPTIONAL, notes=self._notes)
+        return self._probe
+
+    async def _ask(self, body: dict[str, Any]) -> tuple[dict[str, Any], Quota | None]:
+        if not self.spec.stream:
+            return await self.wire.post(PATH, body)
+        gathered = GatheredMessage()
+        quota = await self.wire.stream(PATH, body, gathered.take)
+        return gathered.body(), quota
+
+
+def api_key_header(key: str) -> dict[str, str]:
+    return {"x-api-key": key}
+
+
+def demand_json(body: dict[str, Any], name: str, demand: Demand, way: str) -> None:
+    if way == "schema":
+        body["output_config"] = {"format": {"type": "json_schema", "schema": demand.bare}}
+    elif way == "tool":
+        tool = {"name": name, "description": "Takes the answer.", "input_schema": demand.schema}
+        body |= {"tools": [tool], "tool_choice": {"type": "tool", "name": name}}
+    else:
+        body["messages"] = in_words(body["messages"], demand)
+
+
+def read_message(body: dict[str, Any], *, may_be_empty: bool = False) -> Reply:
+    """A message. A tool's input is the JSON that was demanded."""
+    blocks = body.get("content")
+    if not isinstance(blocks, list):
+        raise hidden_failure(WHO, body) or _malformed(body)
+    usage = read_usage(body)
+    text, thoughts = [], []
+    for block in blocks:
+        kind = block.get("type")
+        if kind == "text":
+            text.append(block["text"])
+        elif kind == "tool_use":
+            text.append(orjson.dumps(block["input"]).decode())
+        elif kind == "thinking":
+            thoughts.append(block["thinking"])
+    finish = _finish(body, usage)
+    if not any(text) and finish == "stop" and not may_be_empty:
+        raise Unanswered("the model ended its answer without a word", charged=True, usage=usage)
+    return Reply("".join(text), finish, usage, "\n".join(thoughts))
+
+
+def read_usage(body: dict[str, Any]) -> Usage:
+    """Input that the cache served, or took in, is counted beside the input; ours is all of it."""
+    usage = body.get("usage")
+    if not isinstance(usage, dict) or not isinstance(usage.get("input_tokens"), int):
+        return Usage(known=False)
+    cached, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    details = usage.get("output_tokens_details") or {}
+    whole = usage["input_tokens"] + cached + written
+    return Usage(whole, usage.get("output_tokens") or 0, True, cached, details.get("thinking_tokens") or 0)
+
+
+class GatheredMessage:
+    """A message that comes in pieces. `take` says whether a piece brought some of it; `body` is the whole."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._inputs: dict[int, list[str]] = {}
+        self._ended = False
+
+    def take(self, data: bytes) -> bool:
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            words = scrub(data[:300].decode(errors="replace"))
+            raise Unanswered(f"malformed JSON in the stream: {words}", charged=True) from error
+        kind = event.get("type")
+        if kind == "content_block_delta":
+            return self._delta(event["index"], event["delta"])
+        if kind == "error":
+            raise hidden_failure(WHO, event) or _malformed(event)
+        if kind == "message_start":
+            self._message = event["message"]
+        elif kind == "content_block_start":
+            self._blocks[event["index"]] = event["content_block"]
+        elif kind == "message_delta":
+            self._message |= event["delta"]
+            counted = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
+            self._message["usage"] = (self._message.get("usage") or {}) | counted
+        elif kind == "message_stop":
+            self._ended = True
+        return False
+
+    def _delta(self, index: int, delta: dict[str, Any]) -> bool:
+        block = self._blocks[index]
+        if delta["type"] == "input_json_delta":
+            self._inputs.setdefault(index, []).append(delta["partial_json"])
+            return True
+        for name in ("text", "thinking"):
+            if name in delta:
+                block[name] = block.get(name, "") + delta[name]
+                return True
+        return False  # signatures, citations
+
+    def body(self) -> dict[str, Any]:
+        """As if it had come in one piece."""
+        if not self._ended or not self._message.get("stop_reason"):
+            raise Unanswered("the stream ended in the middle of the answer", charged=True)
+        for index, pieces in self._inputs.items():
+            self._blocks[index]["input"] = _input("".join(pieces))
+        return {**self._message, "content": [self._blocks[index] for index in sorted(self._blocks)]}
+
+
+def _input(text: str) -> Any:
+    """A tool's input; one that was cut off in the middle is its text, which no schema accepts."""
+    try:
+        return orjson.loads(text or "{}")
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _finish(body: dict[str, Any], usage: Usage) -> str:
+    reason = body.get("stop_reason")
+    if reason in _FINISH:
+        return _FINISH[reason]
+    if reason == "refusal":
+        details = body.get("stop_details") or {}
+        why = scrub(str(details.get("explanation") or details.get("category") or "no reason given"))[:500]
+        raise Withheld(f"the model refused to answer: {why}", usage=usage)
+    if reason in (None, "pause_turn"):  # a pause is for tools that run at the server: nothing of ours goes on
+        raise Unanswered(f"the provider broke off the answer ({reason or 'no reason'})", charged=True, usage=usage)
+    raise Withheld(f"the provider ended the answer in an unknown way: {reason!r}", usage=usage)
+
+
+def _malformed(body: Any) -> Unanswered:
+    words = scrub(orjson.dumps(body)[:300].decode(errors="replace"))
+    return Unanswered(f"the provider's answer lacks what it must hold: {words}", charged=True)
