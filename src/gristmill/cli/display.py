@@ -123,7 +123,9 @@ class Lines:
             dropped = sum(event["rejected"].values()) + sum(event["failed"].values())
             return f"{stage}: {event['given']} out, {dropped} dropped, {event['seconds']:.1f} s"
         if kind == "stage.reused":
-            return f"{stage}: kept from an earlier run"
+            return f"{stage}: {event['given']} kept from an earlier run"
+        if kind == "stage.kept":
+            return f"{stage}: {event['given']} kept"
         if kind == "warning":
             return f"warning: {event['message']}"
         if kind == "progress" and time.monotonic() - self.last > SILENCE:

@@ -40,7 +40,7 @@ class StageProgress:
 
     name: str
     kind: str = ""
-    state: str = "waiting"  # waiting | running | done | kept (from an earlier run) | stopped
+    state: str = "waiting"  # waiting | running | done | kept (of an earlier attempt or run) | stopped
     done: float = 0
     total: float = 0
     failed: int = 0
@@ -74,7 +74,7 @@ class Progress:
             self._begin(event)
         elif kind.startswith("run."):
             self._end(kind.removeprefix("run."))
-        elif kind in ("stage.started", "progress", "stage.finished", "stage.reused"):
+        elif kind in ("stage.started", "progress", "stage.finished", "stage.kept", "stage.reused"):
             stage = self.stages.setdefault(event["stage"], StageProgress(event["stage"]))
             getattr(self, "_" + kind.rpartition(".")[2])(stage, event)
         self.last = max(self.last, event["time"])
@@ -114,8 +114,11 @@ class Progress:
         stage.done = stage.total = event["taken"]
         self.lines = []
 
-    def _reused(self, stage: StageProgress, event: Event) -> None:
-        stage.state, stage.counts = "kept", event
+    def _kept(self, stage: StageProgress, event: Event) -> None:
+        stage.state, stage.kind, stage.counts = "kept", event["kind"], event
+        stage.done = stage.total = event["taken"]
+
+    _reused = _kept
 
     # What is made of it.
 
