@@ -54,6 +54,7 @@ class Line:
         self.price = price or FREE  # nobody knows it: nobody has set a budget in dollars
         self.batcher = batcher
         self.roles: set[str] = set()
+        self.joined = not provider.shared  # takes part in the limits that other processes share
         self.answered = 0
         self.unkept = 0
         self.down: ProviderError | None = None

@@ -1,0 +1,233 @@
+"""One question to one line: sent until it is answered, and durable before anyone reads the answer.
+
+What a call costs is reserved before it is sent and charged with the answer, in the same commit. A request that brings
+no answer and may have been paid for is charged by itself. Answers that cannot be used never come here: a provider
+raises for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+
+from gristmill.core.ask import Answer, Usage
+from gristmill.core.errors import ProviderError
+from gristmill.core.logs import detail, detailed, log
+from gristmill.core.store import Charge, Store
+from gristmill.llm.answers import answer_of, read_answer, reply_data
+from gristmill.llm.budget import NANO, Bid, Budget
+from gristmill.llm.line import Line, Tries
+from gristmill.llm.provider import Refused, Reply, Request, Unanswered, Withheld
+from gristmill.llm.waits import Waits, stopped
+
+Counts = Counter[str]
+"""calls, cached, shared, retries (refused ones too), refused, timeouts, invalid, truncated, failed, tokens_in,
+tokens_out, tokens_cached, tokens_reasoning, usd."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A question on its way to its answer, and on whose behalf."""
+
+    line: Line
+    role: str
+    stage: str
+    counts: Counts
+    request: Request
+    key: str
+    content: bytes
+    tokens_in: int  # at most
+    bid: Bid
+
+
+class Sender:
+    """Sends on behalf of one run."""
+
+    def __init__(self, store: Store, budget: Budget, *, run: str, stopping: Callable[[], bool]) -> None:
+        self._store = store
+        self._budget = budget
+        self._run = run
+        self._stopping = stopping
+        self._waits = Waits(stopping)
+        self._owed: set[asyncio.Task[None]] = set()  # charges of calls that were cancelled on their way
+
+    async def close(self) -> None:
+        if self._owed:
+            await asyncio.gather(*self._owed)
+        self._waits.close()
+
+    async def answer(self, call: Call) -> Answer:
+        """Attempts until one is answered and kept. What a request waits for concerns it alone."""
+        tries: Tries | None = None
+        while True:
+            try:
+                return await self._once(call)
+            except Unanswered as error:
+                tries = tries or Tries(call.line.provider.attempts)
+                wait = tries.wait(error)
+                _note(call, error, wait)
+                if wait is None:
+                    raise
+            except ProviderError as error:
+                _note(call, error, None)
+                raise
+            await self._waits.until(asyncio.sleep(wait))
+
+    async def _once(self, call: Call) -> Answer:
+        """One attempt: enter, send, leave at the last byte, keep."""
+        line, bid = call.line, call.bid
+        await self._enter(line, bid)
+        began = time.perf_counter()
+        try:
+            reply = await line.send(call.key, call.request)
+        except ProviderError as error:
+            await self._broke(call, error, time.perf_counter() - began)
+            raise
+        except BaseException:  # cancelled on its way: it may still be answered, and billed
+            line.limiter.failed(time.perf_counter() - began)
+            self._owed.add(owed := asyncio.ensure_future(self._charge(call, None)))
+            owed.add_done_callback(self._owed.discard)
+            raise
+        if reply is None:
+            return await self._kept_elsewhere(call)
+        return await self._keep(call, reply, time.perf_counter() - began)
+
+    async def _enter(self, line: Line, bid: Bid) -> None:
+        """Room in the budget, then a slot. Nothing is sent once the run is to stop; what is under way is waited for."""
+        if self._stopping():
+            raise stopped()
+        if not self._budget.try_reserve(bid):
+            await self._waits.until(self._budget.reserve(bid))
+        if line.batcher is not None or line.limiter.try_enter(bid.tokens):
+            return
+        try:
+            await self._waits.until(line.limiter.enter(bid.tokens))
+        except BaseException:
+            self._budget.release(bid)
+            raise
+
+    async def _keep(self, call: Call, reply: Reply, seconds: float) -> Answer:
+        """Give the slot back, unless too much is not durable yet; keep the answer; count it."""
+        line, usage = call.line, reply.usage
+        known = usage.known
+        if known:
+            cost = line.price.cost(usage)
+        else:  # it costs what was reserved for it, in this attempt of the run and in the next
+            usage, cost = Usage(call.tokens_in, call.request.max_tokens, known=False), call.bid.nano
+        spent = usage.input + usage.output
+        slot = line.batcher is None
+        if slot and line.unkept < line.limiter.limit:
+            slot = False
+            line.limiter.left(seconds, spent if known else 0, reply.quota, usage.output)
+        line.answered += 1
+        line.unkept += 1
+        try:
+            await self._store.put_response(
+                call.key,
+                {"request": orjson.Fragment(call.content), "reply": reply_data(reply, usage)},
+                Charge(
+                    self._run,
+                    call.stage,
+                    call.role,
+                    1,
+                    usage.input,
+                    usage.output,
+                    usage.cached,
+                    usage.reasoning,
+                    cost,
+                ),
+            )
+        finally:
+            line.unkept -= 1
+            if slot:
+                line.limiter.left(seconds, spent if known else 0, reply.quota, usage.output)
+            self._budget.settle(call.bid, spent, cost)
+        call.counts["calls"] += 1
+        _count(call.counts, usage, cost)
+        if line.batcher is not None:
+            line.batcher.kept(call.key)
+        if detailed():
+            detail("answered", role=call.role, request=call.key, seconds=round(seconds, 4), usd=cost / NANO)
+        return answer_of(call.key, line.identity, reply, usage)
+
+    async def _kept_elsewhere(self, call: Call) -> Answer:
+        """The answer of a batch that another process had handed in."""
+        self._budget.release(call.bid)
+        stored = await self._store.response(call.key)
+        if stored is None:
+            raise Unanswered("an answer that another process had kept is not in the store any more")
+        call.counts["cached"] += 1
+        return read_answer(call.key, call.line.identity, stored["reply"])
+
+    async def _broke(self, call: Call, error: ProviderError, seconds: float) -> None:
+        """No answer: give the slot back, and charge what it may have cost all the same."""
+        limiter = call.line.limiter
+        usage = error.usage if isinstance(error, Unanswered | Withheld) else None
+        if call.line.batcher is not None:
+            pass  # holds no slot
+        elif isinstance(error, Refused):
+            limiter.refused(error.retry_after, error.quota, seconds)
+        elif isinstance(error, Withheld):
+            limiter.left(seconds, usage.input + usage.output if usage else 0)
+        else:
+            limiter.failed(seconds)
+        if isinstance(error, Withheld) or getattr(error, "charged", False):
+            await self._charge(call, usage)
+        else:
+            self._budget.release(call.bid)
+
+    async def _charge(self, call: Call, usage: Usage | None) -> None:
+        """A call that brought no answer costs what the provider says, else all it had reserved."""
+        bid = call.bid
+        if usage is None or not usage.known:
+            usage, cost = Usage(call.tokens_in, call.request.max_tokens, known=False), bid.nano
+        else:
+            cost = call.line.price.cost(usage)
+        charge = Charge(
+            self._run,
+            call.stage,
+            call.role,
+            1,
+            usage.input,
+            usage.output,
+            usage.cached,
+            usage.reasoning,
+            cost,
+            False,
+        )
+        try:
+            await self._store.charge(charge)
+        finally:
+            self._budget.settle(bid, usage.input + usage.output, cost)
+        _count(call.counts, usage, cost)
+
+
+def _note(call: Call, error: ProviderError, wait: float | None) -> None:
+    """Count and log an attempt that failed; `wait` seconds until the next, None if there is none."""
+    counts = call.counts
+    if isinstance(error, Refused):
+        counts["refused"] += 1
+    elif isinstance(error.__cause__, TimeoutError):
+        counts["timeouts"] += 1
+    if wait is not None:
+        counts["retries"] += 1
+    else:
+        counts["failed"] += 1
+    what = "failed" if wait is None else "refused" if isinstance(error, Refused) else "retried"
+    log(what, role=call.role, request=call.key, status=error.status, error=error.message, wait=wait)
+
+
+def _count(counts: Counts, usage: Usage, cost: int) -> None:
+    counts["tokens_in"] += usage.input
+    counts["tokens_out"] += usage.output
+    if usage.cached:
+        counts["tokens_cached"] += usage.cached
+    if usage.reasoning:
+        counts["tokens_reasoning"] += usage.reasoning
+    if cost:
+        counts["usd"] += cost / NANO  # type: ignore[assignment]
