@@ -14,6 +14,8 @@ from gristmill.cli.options import HERE, Json, RecipeFile, Sets, WorkspaceFolder,
 
 if TYPE_CHECKING:
     from gristmill.runs.execute import Outcome
+    from gristmill.runs.plan import Plan
+    from gristmill.runs.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -29,16 +31,22 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a recipe. The same command goes on where a run ended; a finished run is shown."""
-    from gristmill.cli.display import make_display
-    from gristmill.runs.execute import execute
     from gristmill.runs.plan import make_plan
 
-    plan = make_plan(recipe, sets)
+    carry_out(make_plan(recipe, sets), open_workspace(workspace), name=name, quiet=quiet, json=json)
+
+
+def carry_out(
+    plan: Plan, workspace: Workspace, *, name: str | None = None, quiet: bool, json: bool, retry: bool = False
+) -> None:
+    """Run a plan in the foreground: signals, progress, and how it ended in words or JSON and by the exit code."""
+    from gristmill.cli.display import make_display
+    from gristmill.runs.execute import execute
+
     stop = threading.Event()
     _catch_signals(stop)
-    place = open_workspace(workspace)
-    with make_display(plan, place, quiet=quiet or json) as display:
-        outcome = execute(plan, place, name=name, listeners=(display,), stop=stop)
+    with make_display(plan, workspace, quiet=quiet or json) as display:
+        outcome = execute(plan, workspace, name=name, listeners=(display,), stop=stop, retry=retry)
     if json:
         print_json(_as_json(outcome))
         raise typer.Exit(outcome.error.exit_code if outcome.error else 4 * (outcome.state == "incomplete"))
@@ -78,4 +86,6 @@ def _tell(outcome: Outcome) -> None:
         typer.echo(f"\n{exam}")
     if outcome.state == "shown":
         typer.echo("\nThis run was finished before; nothing was done again.")
+    if lost := outcome.summary.get("dead_letters"):
+        typer.echo(f"\n{lost} records failed: `gristmill show RUN rejects` says why, `gristmill retry RUN` asks again.")
     typer.echo(f"\nrun     {outcome.folder}\nreport  {outcome.folder / 'report.html'}")

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from traceback import format_exception
@@ -32,11 +31,10 @@ from gristmill.core.logs import STAGE, logging_to
 from gristmill.core.records import Checkpoint, digest_of
 from gristmill.llm.budget import Budget
 from gristmill.llm.client import Client
-from gristmill.llm.spec import LocalSpec, StageSpec, remote_identity
-from gristmill.models.weights import locate
 from gristmill.runs.context import Context, Current
-from gristmill.runs.fingerprint import node_key, outside, run_fingerprint
+from gristmill.runs.fingerprint import node_key
 from gristmill.runs.folder import Counts, Inputs, Output, RunFolder, Writer, reuse
+from gristmill.runs.identity import Identity, identify
 from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import link_weights, run_pass
 from gristmill.runs.plan import Node, Plan
@@ -69,16 +67,19 @@ def execute(
     `retry` a run's dead letters are sent again, of all its stages, and what follows them is brought up to date."""
     if name is not None:
         workspace.check_name(name)
-    names = _Identities(plan, workspace)
-    fingerprint = run_fingerprint(plan, names.before, workspace.store.file_hash)
-    folder = RunFolder(workspace.runs / f"{plan.recipe.name}-{fingerprint[:8]}")
+    this = identify(plan, workspace)
+    folder = this.folder
     try:
         with folder.locked():
-            if folder.summary.get("state") == "finished" and not retry:
+            if folder.summary.get("state") == "finished" and not (retry and folder.dead_letters):
                 return _show(folder, name)
             folder.begin()
-            write_manifest(folder, plan, name=name, fingerprint=fingerprint, **names.hashes())
-            return _attempt(_Attempt(plan, workspace, folder, stop or threading.Event(), names, retry), listeners)
+            write_manifest(folder, plan, name=name, fingerprint=this.fingerprint, **this.names.hashes())
+            events = EventLog(folder.path / "events.ndjson", *listeners)
+            try:
+                return _attempt(_Runner(plan, workspace, this, events, stop or threading.Event(), retry))
+            finally:
+                events.close()
     except OSError as error:
         hint = "Free disk space or check the folder's permissions, then run again: what was confirmed is kept."
         raise StoreError(f"the run's folder {folder.path} cannot be written: {error}", hint) from error
@@ -93,78 +94,32 @@ def _show(folder: RunFolder, name: str | None) -> Outcome:
     return Outcome(folder.path, "shown", folder.summary)
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """One attempt at a run."""
-
-    plan: Plan
-    workspace: Workspace
-    folder: RunFolder
-    stop: threading.Event
-    names: _Identities
-    retry: bool
-
-
-def _attempt(attempt: _Attempt, listeners: tuple[Listener, ...]) -> Outcome:
-    run = attempt.folder.path
-    events = EventLog(run / "events.ndjson", *listeners)
-    try:
-        with logging_to(run / "log.ndjson", run=run.name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-            return loop.run(_Runner(attempt, events).run())
-    finally:
-        events.close()
-
-
-class _Identities:
-    """Names of the weights behind roles: before a run (a trained model is named by its stage), and during it."""
-
-    def __init__(self, plan: Plan, workspace: Workspace) -> None:
-        self.plan = plan
-        self.workspace = workspace
-
-    def before(self, role: str) -> str:
-        spec = self.plan.recipe.models[role]
-        if isinstance(spec, StageSpec):
-            return f"from {spec.from_}"
-        if isinstance(spec, LocalSpec):
-            hasher = self.workspace.store.file_hash
-            return f"weights {locate(spec.model, base=self.plan.recipe.base, hasher=hasher).sha256}"
-        return remote_identity(spec)
-
-    def hashes(self) -> dict[str, Any]:
-        """What a run depends on besides its recipe, for its manifest: the models it names, the files it reads."""
-        file_hash = self.workspace.store.file_hash
-        inputs = {path: digest for node in self.plan.nodes for path, digest in outside(self.plan, node, file_hash)}
-        used = {role for node in self.plan.nodes for role in node.roles}
-        return {"models": {role: self.before(role) for role in sorted(used)}, "inputs": inputs}
-
-    def during(self, current: Current) -> Callable[[str], str]:
-        def name(role: str) -> str:
-            trained = isinstance(self.plan.recipe.models[role], StageSpec)
-            return f"weights {current.weights(role).sha256}" if trained else self.before(role)
-
-        return name
+def _attempt(runner: _Runner) -> Outcome:
+    run = runner.current.folder.path
+    with logging_to(run / "log.ndjson", run=run.name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        return loop.run(runner.run())
 
 
 class _Runner:
-    """Takes an attempt through the stages."""
+    """One attempt at a run: takes it through its stages."""
 
-    def __init__(self, attempt: _Attempt, events: EventLog) -> None:
-        plan, workspace, folder = attempt.plan, attempt.workspace, attempt.folder
-        self.names = attempt.names
-        self.retry = attempt.retry
-        run = folder.path.name
+    def __init__(
+        self, plan: Plan, workspace: Workspace, this: Identity, events: EventLog, stop: threading.Event, retry: bool
+    ) -> None:
+        self.names = this.names
+        self.retry = retry
+        run = this.folder.path.name
         client = Client(
             workspace.store,
             workspace=workspace.root,
             base=plan.recipe.base,
-            budget=Budget(plan.recipe.budget, store=workspace.store, run=run, elapsed=_seconds_used(folder)),
+            budget=Budget(plan.recipe.budget, store=workspace.store, run=run, elapsed=_seconds_used(this.folder)),
             run=run,
             seed=plan.recipe.seed,
             emit=events.emit,
-            stopping=lambda: self.current.winding_up or attempt.stop.is_set(),
+            stopping=lambda: self.current.winding_up or stop.is_set(),
         )
-        self.current = Current(plan, workspace, folder, client, events, attempt.stop)
+        self.current = Current(plan, workspace, this.folder, client, events, stop)
 
     async def run(self) -> Outcome:
         current = self.current
@@ -234,6 +189,7 @@ class _Runner:
     def _kept(self, node: Node, output: Output, fingerprint: str) -> Output | None:
         """The stage's finished output: in this run's folder, or in another run's."""
         if self._whole(output, fingerprint):
+            self.current.events.emit("stage.kept", stage=node.name, kind=node.kind, **output.meta["counts"])
             return output
         if not node.stage.keep:
             return None
@@ -244,8 +200,9 @@ class _Runner:
         source = self.current.workspace.root / where.decode()
         if not self._whole(Output(source), fingerprint) or source == output.folder:
             return None
-        self.current.events.emit("stage.reused", stage=node.name, source=where.decode())
         reused = reuse(source, output)
+        said = {"stage": node.name, "kind": node.kind, "source": where.decode()}
+        self.current.events.emit("stage.reused", **said, **reused.meta["counts"])
         if node.stage.artifacts:
             for record in reused:
                 if isinstance(record, Checkpoint):
@@ -294,12 +251,14 @@ class _Runner:
         return sum(o.meta["counts"]["unreachable"] for o in self.current.records.outputs.values())
 
     def _summary(self, state: str, error: GristmillError | None) -> dict[str, Any]:
-        spent = self.current.workspace.store.spent(self.current.folder.path.name)
+        store, run = self.current.workspace.store, self.current.folder.path.name
+        spent, lines = store.spent(run), store.spent_by_stage(run).items()
         return {
             "state": state,
             "error": str(error) if error else None,
             "hint": error.hint if error else None,
             "spent": {**asdict(spent), "usd": spent.usd},
+            "paid": [{"stage": stage, "role": role, **asdict(line)} for (stage, role), line in lines],
             "funnel": {name: output.meta["counts"] for name, output in self.current.records.outputs.items()},
             "dead_letters": sum(output.dead_letters for output in self.current.records.outputs.values()),
         }

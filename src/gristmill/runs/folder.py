@@ -142,6 +142,10 @@ class RunFolder:
         return orjson.loads(path.read_bytes()) if path.exists() else {}
 
     @property
+    def dead_letters(self) -> int:
+        return sum(output.dead_letters for output in self.outputs().values())
+
+    @property
     def stop_file(self) -> Path:
         """Its presence asks the process that runs this run to stop."""
         return self.path / "stop"

@@ -60,10 +60,10 @@ class Loaded:
         return list(entries) if isinstance(entries, dict) else []
 
 
-def load_recipe(path: Path, sets: list[str] | None = None) -> Loaded:
+def load_recipe(path: Path, sets: list[str] | None = None, base: Path | None = None) -> Loaded:
     """Read, merge, validate. Problems are gathered in `source`; entries that have some are left out, so that the plan
     can look for more among the others. Raises RecipeError when no stage is left."""
-    source = read_source(path, sets)
+    source = read_source(path, sets, base)
     _find_placeholders(source)
     top = _top(source) or Recipe(name="unsound", stages={})  # its problem is noted; the rest is checked all the same
     models = dict(_models(source))

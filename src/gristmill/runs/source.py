@@ -66,9 +66,11 @@ class Source:
         self.problems.append(Problem(self.place(where), message, hint))
 
 
-def read_source(path: Path, sets: list[str] | None = None) -> Source:
-    """A recipe file with everything it extends, then the `--set` values, in that order."""
+def read_source(path: Path, sets: list[str] | None = None, base: Path | None = None) -> Source:
+    """A recipe file with everything it extends, then the `--set` values, in that order. A run's own copy of its recipe
+    lies elsewhere than the recipe did: `base` is where that was."""
     source = _read_chain(path.resolve(), ())
+    source.base = base or source.base
     for assignment in sets or []:
         _assign(source, assignment)
     _drop_nulls_and_place(source)

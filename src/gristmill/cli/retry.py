@@ -1,0 +1,27 @@
+"""`gristmill retry`: send again what failed, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gristmill.cli.options import HERE, Json, Run, WorkspaceFolder, open_run
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(retry)
+
+
+def retry(
+    run: Run = "latest",
+    workspace: WorkspaceFolder = HERE,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+) -> None:
+    """Send a run's dead letters again. All else is kept; what follows them is brought up to date."""
+    from gristmill.cli.run import carry_out
+    from gristmill.runs.identity import plan_of
+
+    place, folder = open_run(workspace, run)
+    carry_out(plan_of(folder, place), place, quiet=quiet, json=json, retry=True)
