@@ -52,8 +52,17 @@ def run(a: Namespace) -> dict[str, Any]:
     if done.returncode not in ENDED:
         raise RuntimeError(f"exit {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}")
     outcome = json.loads(done.stdout)
-    funnel = outcome["funnel"]["answers"]
-    return {"state": outcome["state"], "exit": done.returncode, "spent": outcome["spent"], "funnel": funnel}
+    dead = _dead_letters(work) if done.returncode else 0  # the bench measures this process too: nothing is loaded for 0
+    return {"state": outcome["state"], "exit": done.returncode, "spent": outcome["spent"], "dead": dead}
+
+
+def _dead_letters(work: Path) -> int:
+    """Rows that the run gave up, each of them recorded with why."""
+    import pyarrow.parquet as pq
+
+    [path] = work.glob("workspace/runs/*/stages/*-answers/rejects.parquet")
+    rejects = pq.read_table(path, columns=["reason", "detail"]).to_pylist()
+    return sum(bool(row["reason"] and row["detail"]) for row in rejects)
 
 
 def _rows(count: int) -> Iterator[dict[str, str]]:
