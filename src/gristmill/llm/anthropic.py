@@ -70,8 +70,12 @@ class AnthropicProvider:
     def name(self) -> str:
         return line_name(self.spec)
 
+    @property
+    def probe(self) -> Probe:
+        return self._probe or self._begin()
+
     async def send(self, request: Request) -> Reply:
-        probe = self._probe or self._begin()
+        probe = self.probe
         while True:
             traits = probe.traits
             try:
@@ -94,7 +98,7 @@ class AnthropicProvider:
 
     def body(self, request: Request, traits: Traits | None = None) -> tuple[str, dict[str, Any]]:
         """Path and body of a request, asked as the model is known to take it."""
-        traits = traits or (self._probe or self._begin()).traits
+        traits = traits or self.probe.traits
         if request.grammar is not None or request.prompt is not None or request.texts:
             what = "grammars" if request.grammar is not None else "embeddings" if request.texts else "completions"
             raise ProviderError(f"{self.wire.url} has no {what}", "Use another model for this stage.", status=400)

@@ -16,23 +16,48 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gristmill.core.errors import Cancelled, ProviderError
 from gristmill.core.logs import log
 from gristmill.core.store import Store
 from gristmill.llm.batch_course import Course
-from gristmill.llm.batch_desk import Desk
+from gristmill.llm.batch_desk import Desk, line_of
 from gristmill.llm.batch_notes import BEAT, Batch, BatchNotes, new_batch
 from gristmill.llm.batch_room import Room
+from gristmill.llm.openai import OpenAIProvider
 from gristmill.llm.provider import Reply, Request
 from gristmill.llm.spec import BatchSpec
+
+if TYPE_CHECKING:
+    from gristmill.llm.anthropic import AnthropicProvider
 
 TICK = 0.2  # seconds between two looks at what has gathered
 GRACE = 60.0  # seconds within which a provider lists a batch that it took
 HURRY = 10.0  # seconds that a batch just being handed in delays a stop: so its id can be told
 CLOSING = 60.0  # seconds that a batch just being handed in has left when the run ends
 RESULTS_LAST = 30 * 86_400.0  # seconds after which no provider has a batch's results any more
+
+
+def batcher_of(
+    provider: OpenAIProvider | AnthropicProvider,
+    store: Store,
+    spec: BatchSpec,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Batcher:
+    """At the batch interface that belongs to the provider. Whatever the key, batches are the model's: a new key of the
+    same account finds those that the old one left."""
+    desk: Desk
+    if isinstance(provider, OpenAIProvider):
+        from gristmill.llm.batch_openai import OpenAIDesk
+
+        desk = OpenAIDesk(provider)
+    else:
+        from gristmill.llm.batch_anthropic import AnthropicDesk
+
+        desk = AnthropicDesk(provider)
+    return Batcher(desk, store, spec, line=provider.identity, stopping=stopping)
 
 
 class Batcher:
@@ -70,7 +95,7 @@ class Batcher:
 
         Whoever gets a reply keeps it durably and then calls `kept`.
         """
-        line = self._desk.line(request)
+        line = line_of(self._desk.provider, request)
         if len(line.body) > self._desk.most_bytes:
             raise ProviderError(
                 f"a request of {len(line.body)} bytes fits into no batch", "Send less text per request."
@@ -91,7 +116,8 @@ class Batcher:
             batch.changed.set()
 
     async def close(self) -> None:
-        """Batches under way stay under way. One that is being handed in is waited for: its id is worth it."""
+        """Batches under way stay under way. One that is being handed in is waited for: its id is worth it. Whoever asks
+        afterwards opens it again."""
         self._closing = True
         if self._handing_in:
             await asyncio.wait(self._handing_in, timeout=CLOSING)
@@ -102,6 +128,10 @@ class Batcher:
             for batch in self._mine.values():
                 await self._notes.write(batch)
             await self._notes.leave()
+        for batch in list(self._mine.values()):
+            self._drop(batch)
+        self._room.elsewhere.clear()
+        self._ready = self._closing = False
 
     async def _watch(self) -> None:
         """Hands in what has gathered, and tells everybody when the run is stopped."""

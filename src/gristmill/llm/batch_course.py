@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from gristmill.core.errors import ProviderError
 from gristmill.core.logs import log
-from gristmill.llm.batch_desk import Desk, State, Undecided
+from gristmill.llm.batch_desk import Desk, NotTaken, State, Undecided, reply_of
 from gristmill.llm.batch_notes import Batch, BatchNotes
 from gristmill.llm.batch_room import Room
 from gristmill.llm.provider import Refused, Reply, Unanswered, Unreached
@@ -44,14 +44,15 @@ class Course:
         tries = refusals = 0
         while not halted():
             try:
-                return await self._desk.submit(batch.tag, batch.place, named)
+                return await self._desk.submit(batch, named)
             except Refused as error:
                 refusals += 1
                 wait = _wait(refusals, error.retry_after)
                 log("batch_refused", error=error.message, wait=wait)
-            except Unanswered as error:  # where nobody listens nothing was sent; else it may have been taken
+            except Unanswered as error:
                 tries += 1
-                if not isinstance(error, Unreached) and (found := await self.find(batch)) is not None:
+                sure = isinstance(error, Unreached | NotTaken)  # that nothing was taken
+                if not sure and (found := await self.find(batch)) is not None:
                     return found
                 if tries == TRIES:
                     raise
@@ -67,7 +68,7 @@ class Course:
             known = {other.id for other in await self._notes.read() if other.id is not None}
 
             async def search(known: set[str] = known) -> str | None:
-                return await self._desk.find(batch.tag, since=batch.since, count=batch.count, known=known)
+                return await self._desk.find(batch, known=known)
 
             try:
                 found = await self._patiently(search)
@@ -148,11 +149,13 @@ class Course:
             key = names.pop(name, None)
             if key is None:  # twice in the file, or answered for by now
                 continue
-            if not isinstance(outcome, Reply):
-                unanswered[key] = outcome
-            elif self._room.awaited(key):
+            waiter = self._room.waiters.get(key) if self._room.awaited(key) else None
+            reply = reply_of(self._desk.provider, waiter.line, outcome) if waiter else outcome
+            if isinstance(reply, ProviderError):
+                unanswered[key] = reply
+            elif isinstance(reply, Reply):
                 batch.delivered.add(key)
-                self._room.answer(key, outcome)
+                self._room.answer(key, reply)
         missing = Unanswered("the provider's results lack this request", charged=True)
         unanswered.update(dict.fromkeys(names.values(), missing))
         if not unanswered:

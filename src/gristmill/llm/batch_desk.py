@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import orjson
 
 from gristmill.core.errors import ProviderError
-from gristmill.llm.provider import Reply, Request
+from gristmill.llm.batch_notes import Batch
+from gristmill.llm.failure import BadRequest
+from gristmill.llm.probe import Probe, Traits
+from gristmill.llm.provider import Reply, Request, Unanswered
+from gristmill.llm.wire import Wire
+
+CLOCKS_DIFFER = 3600.0  # seconds by which a provider's clock may differ from that of the store
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One request as it stands in a batch, without its name."""
+    """One request as it stands in a batch, without its name; `traits` is how it is asked."""
 
+    request: Request
+    traits: Traits
     place: str
     body: bytes
-    weight: int = 1  # what it counts for in the provider's limit
+    weight: int  # what it counts for in the provider's limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +41,69 @@ class State:
     results: tuple[str, ...] = ()
 
 
+Outcome = dict[str, Any] | ProviderError
+"""What became of a line: the body of its answer, as if it had been asked alone, or why there is none."""
+
+
 class Undecided(Exception):
     """Whether a batch is the one that is looked for shows only when it has ended."""
+
+
+class NotTaken(Unanswered):
+    """A hand-in that broke off before the provider could have taken it."""
+
+
+class Asked(Protocol):
+    """A provider, as far as batches need it: what it would send, and how it reads what comes back."""
+
+    wire: Wire
+
+    @property
+    def probe(self) -> Probe: ...
+
+    def body(self, request: Request, traits: Traits | None = None) -> tuple[str, dict[str, Any]]: ...
+
+    def read(self, request: Request, answer: dict[str, Any]) -> Reply: ...
 
 
 class Desk(Protocol):
     """A provider's batch interface. Every method may raise what `Provider.send` may."""
 
+    provider: Asked
     most: int  # weight of one batch
     most_bytes: int
 
-    def line(self, request: Request) -> Line:
-        """A request as it stands in a batch; ProviderError if it cannot."""
+    async def submit(self, batch: Batch, lines: list[tuple[str, bytes]]) -> str:
+        """Hand in named bodies; the provider's id. Who hears Unanswered (but NotTaken) does not know whether it was
+        taken."""
         ...
 
-    async def submit(self, tag: str, place: str, lines: list[tuple[str, bytes]]) -> str:
-        """Hand in named bodies; the batch's id. Whoever hears Unanswered does not know whether it was taken."""
-        ...
-
-    async def find(self, tag: str, *, since: float, count: int, known: set[str]) -> str | None:
-        """The id of the batch with this tag, handed in after `since`, if there is one."""
+    async def find(self, batch: Batch, *, known: set[str]) -> str | None:
+        """The id of a batch that was perhaps handed in, if it was; it is none of the known ones. Undecided: ask again
+        later."""
         ...
 
     async def look(self, id: str) -> State: ...
 
-    def results(self, state: State) -> AsyncIterator[tuple[str, Reply | ProviderError]]:
+    def results(self, state: State) -> AsyncIterator[tuple[str, Outcome]]:
         """What became of each line, by its name, in any order. Read as it arrives, never held as a whole."""
         ...
+
+
+def line_of(provider: Asked, request: Request) -> Line:
+    """A request as it stands in a batch; ProviderError if it cannot."""
+    traits = provider.probe.traits
+    place, body = provider.body(request, traits)
+    return Line(request, traits, place, orjson.dumps(body), max(1, len(request.texts)))
+
+
+def reply_of(provider: Asked, line: Line, outcome: Outcome) -> Reply | ProviderError:
+    """A line's reply, or why it has none. One that was refused because of how it was asked may be asked otherwise."""
+    if isinstance(outcome, BadRequest) and provider.probe.refused(outcome, line.traits, line.request.schema_name):
+        return Unanswered(outcome.message, status=outcome.status)
+    if isinstance(outcome, ProviderError):
+        return outcome
+    try:
+        return provider.read(line.request, outcome)
+    except ProviderError as error:
+        return error

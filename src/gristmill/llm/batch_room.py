@@ -12,6 +12,7 @@ from gristmill.llm.batch_notes import Batch
 from gristmill.llm.provider import Reply
 from gristmill.llm.spec import BatchSpec
 
+WINDOW = 2  # batches' worth of requests that the client lets ask at once
 SETTLE = 1.0  # seconds without a newcomer after which a batch goes when everybody who can wait does
 
 
@@ -103,7 +104,7 @@ class Room:
     def _due(self, gathering: Gathering) -> bool:
         if gathering.weight >= self.most or gathering.size >= self._full_bytes:
             return True
-        everybody = len(self.waiters) >= self._spec.size
+        everybody = len(self.waiters) >= WINDOW * self._spec.size
         quiet = min(self._spec.seconds, SETTLE) if everybody else self._spec.seconds
         return time.monotonic() - gathering.last >= quiet
 

@@ -55,8 +55,12 @@ class OpenAIProvider:
     def name(self) -> str:
         return line_name(self.spec)
 
+    @property
+    def probe(self) -> Probe:
+        return self._probe or self._begin()
+
     async def send(self, request: Request) -> Reply:
-        probe = self._probe or self._begin()
+        probe = self.probe
         while True:
             traits = probe.traits
             try:
@@ -80,7 +84,7 @@ class OpenAIProvider:
 
     def body(self, request: Request, traits: Traits | None = None) -> tuple[str, dict[str, Any]]:
         """Path and body of a request, asked as the server is known to take it."""
-        traits = traits or (self._probe or self._begin()).traits
+        traits = traits or self.probe.traits
         if request.grammar is not None:
             message = f"{self.wire.url} cannot bind an answer to a grammar"
             raise ProviderError(message, "Use a local model for this stage.")
@@ -104,7 +108,7 @@ class OpenAIProvider:
             reply = read_completion(answer)
         else:
             reply = read_chat(answer, may_be_empty=bool(request.stop))
-        if request.stop and "stop" in (traits or (self._probe or self._begin()).traits).without:
+        if request.stop and "stop" in (traits or self.probe.traits).without:
             reply.text = _cut(reply.text, request.stop)
         return reply
 

@@ -1,0 +1,102 @@
+"""Anthropic's message batches: one request with all messages in, one stream of results out.
+
+A batch can carry nothing of ours but the names of its lines, and those show only in its results. So one that was
+perhaps handed in is found among those of the right size: by the first line of their results, once they have ended.
+Sources: platform.claude.com/docs/en/build-with-claude/batch-processing and the reference of message batches: 100,000
+requests and 256 MB; names of 1 to 64 of a-z, A-Z, 0-9, _ and -; only requests that succeeded are paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from gristmill.llm.batch_desk import CLOCKS_DIFFER, Asked, Outcome, State, Undecided
+from gristmill.llm.batch_http import exchange, lines
+from gristmill.llm.batch_notes import Batch
+from gristmill.llm.failure import hidden_failure
+from gristmill.llm.provider import Unanswered, Unusable
+
+PATH = "/messages/batches"
+PAGE = 100  # batches listed at once
+
+
+class AnthropicDesk:
+    most = 100_000
+    most_bytes = 240_000_000  # of 256 MB; the rest is for names
+
+    def __init__(self, provider: Asked) -> None:
+        self.provider = provider
+        self._wire = provider.wire
+        self._others: set[str] = set()  # batches that were looked into and are none of ours
+
+    async def submit(self, batch: Batch, lines: list[tuple[str, bytes]]) -> str:  # noqa: ARG002  (it carries no label)
+        requests = b",".join(b'{"custom_id":"%b","params":%b}' % (name.encode(), body) for name, body in lines)
+        made = await exchange(self._wire, "POST", PATH, b'{"requests":[%b]}' % requests)
+        if not isinstance(made.get("id"), str):
+            raise Unanswered("the provider's answer lacks the id of the batch")
+        return str(made["id"])
+
+    async def find(self, batch: Batch, *, known: set[str]) -> str | None:
+        undecided, after = False, ""
+        earliest = batch.since - CLOCKS_DIFFER
+        while True:
+            page = await exchange(self._wire, "GET", f"{PATH}?limit={PAGE}{after}")
+            listed = page.get("data") or []
+            for other in listed:
+                size = sum(other["request_counts"].values())
+                if size != batch.count or other["id"] in known | self._others or _instant(other) < earliest:
+                    continue
+                if other["processing_status"] != "ended":
+                    undecided = True
+                elif await self._tag(other) == batch.tag:
+                    return str(other["id"])
+                else:
+                    self._others.add(other["id"])
+            if not page.get("has_more") or not listed or _instant(listed[-1]) < earliest:
+                break
+            after = f"&after_id={listed[-1]['id']}"
+        if undecided:
+            raise Undecided
+        return None
+
+    async def _tag(self, batch: dict[str, Any]) -> str:
+        """The tag that its first result bears; empty if there are no results any more."""
+        if not batch.get("results_url"):
+            return ""
+        async with aclosing(lines(self._wire, f"{PATH}/{batch['id']}/results")) as results:
+            async for item in results:
+                return str(item["custom_id"]).partition("-")[0]
+        return ""
+
+    async def look(self, id: str) -> State:
+        try:
+            batch = await exchange(self._wire, "GET", f"{PATH}/{id}")
+        except Unusable as error:
+            if error.status != 404:
+                raise
+            await exchange(self._wire, "GET", f"{PATH}?limit=1")  # raises if it is the address that is wrong
+            return State(ended=True, gone=True)
+        ended = batch["processing_status"] == "ended"
+        return State(ended=ended, gone=ended and not batch.get("results_url"), results=(id,))
+
+    async def results(self, state: State) -> AsyncIterator[tuple[str, Outcome]]:
+        for id in state.results:
+            async for item in lines(self._wire, f"{PATH}/{id}/results"):
+                yield item["custom_id"], self._outcome(item["result"])
+
+    def _outcome(self, result: dict[str, Any]) -> Outcome:
+        kind = result["type"]
+        if kind == "succeeded":
+            message: dict[str, Any] = result["message"]
+            return message
+        if kind == "errored" and (error := hidden_failure(self._wire.url, result["error"])) is not None:
+            return error
+        return Unanswered(f"the batch ended before this request was done ({kind})")  # not done, not paid
+
+
+def _instant(batch: dict[str, Any]) -> float:
+    """When it was made, in seconds since the epoch."""
+    return datetime.fromisoformat(batch["created_at"]).timestamp()
