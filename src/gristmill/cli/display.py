@@ -56,9 +56,8 @@ class _Heard:
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        from gristmill.runs.estimate import kept_estimate
         from gristmill.runs.manifest import stage_list
-        from gristmill.runs.status import Progress
+        from gristmill.runs.status import Progress, kept_estimate
 
         with self._lock:
             if event["event"] == "run.started":

@@ -101,9 +101,10 @@ def detailed() -> bool:
 
 
 @contextmanager
-def logging_to(path: Path, *, run: str) -> Iterator[None]:
-    """All that is logged from here on, in this context and the tasks and threads started from it, goes to `path`."""
-    current = _Log(path, "debug" if os.environ.get(LEVEL) == "debug" else "info")
+def logging_to(path: Path, *, run: str, level: Level | None = None) -> Iterator[None]:
+    """All that is logged from here on, in this context and the tasks and threads started from it, goes to `path`. The
+    environment says how much, unless `level` does."""
+    current = _Log(path, level or ("debug" if os.environ.get(LEVEL) == "debug" else "info"))
     here, who = _LOG.set(current), RUN.set(run)
     try:
         yield

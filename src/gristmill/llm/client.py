@@ -153,6 +153,7 @@ class Client:
             stored = await self.store.response(key)
             if stored is not None:
                 caller.counts["cached"] += 1
+                detail("found", role=caller.role, request=key)
                 answer = read_answer(key, line.identity, stored["reply"])
             else:
                 answer = await self._ask(line, caller, request, key, content)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from gristmill.core.events import Event, Tail, last_event
 from gristmill.core.store import Spent
-from gristmill.runs.estimate import kept_estimate
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.workspace import Workspace
 
@@ -211,6 +213,16 @@ def _sum(paid: Any) -> dict[str, Any]:
 
 def _each(usd: float, count: int) -> float | None:
     return usd / count if usd and count else None
+
+
+def estimate_path(workspace: Workspace, run: str) -> Path:
+    return workspace.root / "estimates" / run / "estimate.json"
+
+
+def kept_estimate(workspace: Workspace, run: str) -> dict[str, Any] | None:
+    """The last estimate of this very run; None where nobody asked for one."""
+    path = estimate_path(workspace, run)
+    return orjson.loads(path.read_bytes()) if path.exists() else None
 
 
 def run_states(workspace: Workspace) -> list[dict[str, Any]]:

@@ -106,6 +106,9 @@ class Group:
         self._file = file
         self.index = index
 
+    def __len__(self) -> int:
+        return int(self._file.metadata.row_group(self.index).num_rows)
+
     def table(self) -> pa.Table:
         return self._file.read_row_group(self.index, use_threads=False)
 

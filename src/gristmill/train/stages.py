@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -77,6 +78,13 @@ class SftConfig(StageConfig):
     @property
     def epochs_or_default(self) -> float:
         return DEFAULT_EPOCHS if self.epochs is None else self.epochs
+
+    def steps_for(self, tokens: float) -> int:
+        """Optimiser steps that samples of so many tokens come to, if the rows are packed full: rows are, nearly."""
+        if self.steps is not None:
+            return self.steps
+        step = max(1, self.batch // self.context) * self.context
+        return max(1, ceil((self.tokens or tokens * self.epochs_or_default) / step))
 
     @property
     def rate(self) -> float:
