@@ -25,6 +25,10 @@ class FakeServer:
         """Forget the counts, and set options as on the command line (latency_ms=0, p429=0.2, ...)."""
         self._ask("/reset", json.dumps(options).encode())
 
+    def fresh(self, **options: Any) -> None:
+        """As `reset`, from the options that it was started with."""
+        self._ask("/fresh", json.dumps(options).encode())
+
     def _ask(self, path: str, body: bytes | None = None) -> Any:
         with urllib.request.urlopen(self.url.removesuffix("/v1") + path, body, timeout=20) as reply:
             return json.load(reply)
@@ -33,11 +37,12 @@ class FakeServer:
 @contextmanager
 def fake_server(**options: Any) -> Iterator[FakeServer]:
     """A fake server in its own process for as long as the block runs. Give port=… to start it again where it was."""
-    arguments = [sys.executable, str(Path(__file__).with_name("server.py"))]
+    arguments = [sys.executable, "-m", "tests.fakes.server"]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         arguments += [flag] if value is True else [] if value is False else [flag, str(value)]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    project = Path(__file__).parents[2]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=project)
     try:
         assert process.stdout is not None
         yield FakeServer(json.loads(process.stdout.readline())["url"])

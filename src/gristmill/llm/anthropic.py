@@ -184,7 +184,7 @@ def read_usage(body: dict[str, Any]) -> Usage:
     cached, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
     details = usage.get("output_tokens_details") or {}
     whole = usage["input_tokens"] + cached + written
-    return Usage(whole, usage.get("output_tokens") or 0, True, cached, details.get("thinking_tokens") or 0)
+    return Usage(whole, usage.get("output_tokens") or 0, True, cached, details.get("thinking_tokens") or 0, written)
 
 
 class GatheredMessage:
