@@ -16,21 +16,17 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gristmill.core.errors import Cancelled, ProviderError
+from gristmill.core.errors import Cancelled, ConfigError, ProviderError
 from gristmill.core.logs import log
 from gristmill.core.store import Store
 from gristmill.llm.batch_course import Course
 from gristmill.llm.batch_desk import Desk, line_of
 from gristmill.llm.batch_notes import BEAT, Batch, BatchNotes, new_batch
 from gristmill.llm.batch_room import Room
-from gristmill.llm.openai import OpenAIProvider
-from gristmill.llm.provider import Reply, Request
+from gristmill.llm.provider import Provider, Reply, Request
 from gristmill.llm.spec import BatchSpec
-
-if TYPE_CHECKING:
-    from gristmill.llm.anthropic import AnthropicProvider
 
 TICK = 0.2  # seconds between two looks at what has gathered
 GRACE = 60.0  # seconds within which a provider lists a batch that it took
@@ -39,25 +35,19 @@ CLOSING = 60.0  # seconds that a batch just being handed in has left when the ru
 RESULTS_LAST = 30 * 86_400.0  # seconds after which no provider has a batch's results any more
 
 
-def batcher_of(
-    provider: OpenAIProvider | AnthropicProvider,
-    store: Store,
-    spec: BatchSpec,
-    *,
-    stopping: Callable[[], bool] = lambda: False,
-) -> Batcher:
+def batcher_of(provider: Provider, store: Store, spec: BatchSpec, *, stopping: Callable[[], bool]) -> Batcher:
     """At the batch interface that belongs to the provider. Whatever the key, batches are the model's: a new key of the
     same account finds those that the old one left."""
-    desk: Desk
+    from gristmill.llm.anthropic import AnthropicProvider
+    from gristmill.llm.batch_anthropic import AnthropicDesk
+    from gristmill.llm.batch_openai import OpenAIDesk
+    from gristmill.llm.openai import OpenAIProvider
+
     if isinstance(provider, OpenAIProvider):
-        from gristmill.llm.batch_openai import OpenAIDesk
-
-        desk = OpenAIDesk(provider)
-    else:
-        from gristmill.llm.batch_anthropic import AnthropicDesk
-
-        desk = AnthropicDesk(provider)
-    return Batcher(desk, store, spec, line=provider.identity, stopping=stopping)
+        return Batcher(OpenAIDesk(provider), store, spec, line=provider.identity, stopping=stopping)
+    if isinstance(provider, AnthropicProvider):
+        return Batcher(AnthropicDesk(provider), store, spec, line=provider.identity, stopping=stopping)
+    raise ConfigError(f"{provider.identity} has no batch interface", "Remove `batch` from its entry in `models`.")
 
 
 class Batcher:

@@ -19,6 +19,7 @@ from gristmill.llm.shares import Shares
 from gristmill.llm.spec import AnthropicSpec, LocalSpec, ModelSpec, OpenAISpec, RemoteSpec
 
 if TYPE_CHECKING:
+    from gristmill.llm.batch import Batcher
     from gristmill.models.weights import Weights
 
 
@@ -27,13 +28,21 @@ class Lines:
     processes of the workspace."""
 
     def __init__(
-        self, store: Store, *, workspace: Path, base: Path, in_dollars: bool, emit: Callable[..., None]
+        self,
+        store: Store,
+        *,
+        workspace: Path,
+        base: Path,
+        in_dollars: bool,
+        emit: Callable[..., None],
+        stopping: Callable[[], bool],
     ) -> None:
         self._store = store
         self._workspace = workspace
         self._base = base
         self._in_dollars = in_dollars  # a budget: every price must be known
         self._emit = emit
+        self._stopping = stopping
         self._lines: dict[str, Line] = {}
         self._by_spec: dict[int, Line] = {}
         self._limiters: dict[str, Limiter] = {}
@@ -46,7 +55,8 @@ class Lines:
         if line is None:
             price = demand_price(role, spec) if self._in_dollars else price_of(spec)
             provider = self._provider(role, spec, weights, quantization)
-            line = self._lines[name] = Line(provider, self._limiter(provider, spec), price)
+            batcher = self._batcher(provider, spec)
+            line = self._lines[name] = Line(provider, self._limiter(provider, spec), price, batcher)
         line.roles.add(role)
         self._by_spec[id(spec)] = line
         return line
@@ -100,6 +110,13 @@ class Lines:
 
             weights = locate(spec.model, base=self._base, hasher=self._store.file_hash)
         return LocalProvider(spec, weights, quantization=quantization, workspace=self._workspace, emit=self._emit)
+
+    def _batcher(self, provider: Provider, spec: ModelSpec) -> Batcher | None:
+        if not isinstance(spec, RemoteSpec) or spec.batch is None:
+            return None
+        from gristmill.llm.batch import batcher_of
+
+        return batcher_of(provider, self._store, spec.batch, stopping=self._stopping)
 
     def _limiter(self, provider: Provider, spec: ModelSpec) -> Limiter:
         limiter = self._limiters.get(provider.name)
