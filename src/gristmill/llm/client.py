@@ -73,7 +73,14 @@ class Client:
         self.emit = emit or _silent
         self.counters: defaultdict[str, Counts] = defaultdict(Counter)
         in_dollars = self.budget.limits.usd is not None
-        self._lines = Lines(store, workspace=workspace, base=base or Path(), in_dollars=in_dollars, emit=self.emit)
+        self._lines = Lines(
+            store,
+            workspace=workspace,
+            base=base or Path(),
+            in_dollars=in_dollars,
+            emit=self.emit,
+            stopping=stopping,
+        )
         self._sender = Sender(store, self.budget, run=run, stopping=stopping)
         self._models: dict[tuple[Any, ...], tuple[ModelSpec, BoundModel]] = {}
         self._flights: dict[str, asyncio.Future[Answer]] = {}
