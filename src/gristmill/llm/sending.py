@@ -88,10 +88,8 @@ class Sender:
         except ProviderError as error:
             await self._broke(call, error, time.perf_counter() - began)
             raise
-        except BaseException:  # cancelled on its way: it may still be answered, and billed
-            line.limiter.failed(time.perf_counter() - began)
-            self._owed.add(owed := asyncio.ensure_future(self._charge(call, None)))
-            owed.add_done_callback(self._owed.discard)
+        except BaseException:  # cancelled on its way
+            self._abandon(call, time.perf_counter() - began)
             raise
         if reply is None:
             return await self._kept_elsewhere(call)
@@ -180,6 +178,15 @@ class Sender:
             await self._charge(call, usage)
         else:
             self._budget.release(call.bid)
+
+    def _abandon(self, call: Call, seconds: float) -> None:
+        """Nobody waits for the answer any more. It may still come, and be billed; in a batch it is fetched later."""
+        if call.line.batcher is not None:
+            self._budget.release(call.bid)
+            return
+        call.line.limiter.failed(seconds)
+        self._owed.add(owed := asyncio.ensure_future(self._charge(call, None)))
+        owed.add_done_callback(self._owed.discard)
 
     async def _charge(self, call: Call, usage: Usage | None) -> None:
         """A call that brought no answer costs what the provider says, else all it had reserved."""
