@@ -116,18 +116,19 @@ class Climb:
         """Begin at a level that was found before, and look above it at once unless refusals were met there."""
         self.home, self.refused_at = min(level, self.ceiling), refused_at
         self._ramping = self.home < self.ceiling and refused_at is None
-        self.why = f"remembered: {self.home}"
+        self.why = f"{self.home} was best before"
         self._go_home()
+        self.limit = self._level
 
     def cap(self, ceiling: int) -> None:
         """Another ceiling holds from now on."""
         if ceiling == self.ceiling:
             return
-        self._ramping = ceiling > self.ceiling and self.home == self.ceiling
-        self._ramp_base = None
-        self.ceiling = ceiling
-        self.home = min(self.home, ceiling)
+        at_ceiling = self.home == self.ceiling
+        self.ceiling, self._ramp_base = ceiling, None
+        self.home = ceiling if at_ceiling else min(self.home, ceiling)
         self._go_home()
+        self.limit = self._level
 
     # Measuring.
 

@@ -41,6 +41,7 @@ class Limiter:
         self.in_flight = 0
         self.limit = min(start, ceiling)
         self._adaptive = adaptive
+        self._given = start >= ceiling  # by the recipe: nothing to remember
         self._clock = clock
         self._climb = Climb(start, ceiling)
         self._pace = Pace(rpm, tpm)
@@ -132,14 +133,21 @@ class Limiter:
         self._set_limit()
         self._admit(now)
 
+    @property
+    def activity(self) -> float:
+        """Another figure whenever a request has come or gone."""
+        return self._climb.stamps
+
     def learned(self) -> dict[str, Any]:
-        """What the next process that uses this line should know."""
+        """What the next process that uses this line should know; nothing where there was nothing to find."""
+        if not self._adaptive or self._given or self._share < 1:
+            return {}
         return {"level": self._climb.home, "refused_at": self._climb.refused_at}
 
     def recall(self, learned: dict[str, Any]) -> None:
         """Begin where an earlier process ended. A limit that the recipe sets is not touched."""
         level = learned.get("level")
-        if self._adaptive and self.limit < self.ceiling and isinstance(level, int) and level > 0:
+        if self._adaptive and not self._given and isinstance(level, int) and level > 0:
             self._climb.restart(level, learned.get("refused_at"))
             self._set_limit()
 

@@ -70,8 +70,9 @@ class Pace:
         requests = _gap(quota.requests_limit, quota.requests_left, quota.requests_reset, in_flight)
         each = max(1.0, self._used)
         tokens = each * _gap(quota.tokens_limit, quota.tokens_left, quota.tokens_reset, in_flight * each)
-        self._told_gap = max(requests, tokens) / (self._share or 1.0)
+        before, self._told_gap = self._told_gap, max(requests, tokens) / (self._share or 1.0)
         if self._told_gap:
+            self._sent = self._sent if before else now  # until now nobody asked when
             what, left = ("requests", quota.requests_left) if requests >= tokens else ("tokens", quota.tokens_left)
             self._told_why = f"the provider has {left} {what} left"
             self._told_until = now + ((quota.requests_reset if requests >= tokens else quota.tokens_reset) or 0.0)
