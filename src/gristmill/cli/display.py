@@ -33,10 +33,10 @@ def make_display(plan: Plan, workspace: Workspace, *, quiet: bool) -> Iterator[L
     if quiet:
         yield lambda _event: None
     elif sys.stderr.isatty():
-        with _live(_Heard(plan, workspace)) as listener:
+        with _live(plan, workspace) as listener:
             yield listener
     else:
-        heard = _Heard(plan, workspace)
+        heard = _Heard(plan, workspace, _say)
         lines = Lines(_say, heard.state)
 
         def hear(event: Event) -> None:
@@ -49,22 +49,25 @@ def make_display(plan: Plan, workspace: Workspace, *, quiet: bool) -> Iterator[L
 class _Heard:
     """A run's state, from the events of this process. Drawn in another thread than the one that hears."""
 
-    def __init__(self, plan: Plan, workspace: Workspace) -> None:
+    def __init__(self, plan: Plan, workspace: Workspace, say: Callable[[str], None]) -> None:
+        self.say = say
         self.plan = plan
         self.workspace = workspace
         self.run: str | None = None
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
+        from gristmill.cli.forecast import first_line
         from gristmill.runs.manifest import stage_list
         from gristmill.runs.status import Progress, kept_estimate
 
+        if event["event"] == "run.started":
+            estimate = kept_estimate(self.workspace, event["run"])
+            if said := first_line(estimate, self.plan):
+                self.say(said)
+            self.progress = Progress(stage_list(self.plan), self.plan.recipe.budget.model_dump(), estimate)
+            self.run = event["run"]
         with self._lock:
-            if event["event"] == "run.started":
-                self.run = event["run"]
-                budget = self.plan.recipe.budget.model_dump()
-                estimate = kept_estimate(self.workspace, event["run"])
-                self.progress = Progress(stage_list(self.plan), budget, estimate)
             self.progress.feed(event)
 
     def state(self) -> State | None:
@@ -79,25 +82,36 @@ class _Heard:
 
 
 @contextmanager
-def _live(heard: _Heard) -> Iterator[Listener]:
+def _live(plan: Plan, workspace: Workspace) -> Iterator[Listener]:
     from rich.console import Console
     from rich.live import Live
 
     from gristmill.cli.picture import Picture
 
+    console = Console(stderr=True, highlight=False, markup=False)
+    heard = _Heard(plan, workspace, console.print)
+
     def draw() -> Any:
         state = heard.state()
         return Picture(state) if state else ""
 
-    console = Console(stderr=True)
-    with Live(get_renderable=draw, console=console, refresh_per_second=REFRESH, transient=True) as live:
+    def hear(event: Event) -> None:
+        heard(event)
+        if said := warning_of(event):
+            console.print(said)
 
-        def hear(event: Event) -> None:
-            heard(event)
-            if event["event"] == "warning":
-                live.console.print(f"warning: {event['message']}", markup=False)
-
+    with Live(get_renderable=draw, console=console, refresh_per_second=REFRESH, transient=True):
         yield hear
+
+
+def warning_of(event: Event) -> str | None:
+    """What a person should hear of at once."""
+    kind = event["event"]
+    if kind == "warning":
+        return f"warning: {event['message']}"
+    if kind == "model.down":
+        return f"{event['role']}: {event['model']} is down: {event['error']}"
+    return f"{event['role']}: {event['model']} serves again" if kind == "model.up" else None
 
 
 class Lines:
@@ -125,11 +139,9 @@ class Lines:
             return f"{stage}: {event['given']} kept from an earlier run"
         if kind == "stage.kept":
             return f"{stage}: {event['given']} kept"
-        if kind == "warning":
-            return f"warning: {event['message']}"
         if kind == "progress" and time.monotonic() - self.last > SILENCE:
             return self._going_on(event)
-        return None
+        return warning_of(event)
 
     def _going_on(self, event: Event) -> str:
         from gristmill.cli.picture import left_words, line_words, spent_words

@@ -28,8 +28,7 @@ from gristmill.llm.budget import Budget
 from gristmill.llm.client import Client, LineStatus
 from gristmill.llm.spec import RemoteSpec, StageSpec
 from gristmill.runs.context import Context, Current
-from gristmill.runs.identity import Identities, identify
-from gristmill.runs.fingerprint import node_key, run_fingerprint
+from gristmill.runs.fingerprint import node_key
 from gristmill.runs.folder import Counts, Inputs, Output, RunFolder, Writer
 from gristmill.runs.identity import Identities, identify
 from gristmill.runs.passes import run_pass
@@ -78,7 +77,7 @@ def try_out(
 ) -> tuple[str, list[Trial]]:
     """The run's id, and what became of every stage. The run itself is held meanwhile: it would pay for the same."""
     this = identify(plan, workspace)
-    names, real = this.names, this.folder
+    real = this.folder
     place = RunFolder(workspace.root / "estimates" / real.path.name)
     log = place.path / "log.ndjson"
     with real.locked():

@@ -65,23 +65,9 @@ def estimate(plan: Plan, workspace: Workspace, run: str, trials: Sequence[Trial]
     spent = workspace.store.spent(run)
     used = {"calls": spent.calls, "tokens": spent.tokens_in + spent.tokens_out, "usd": spent.usd}
     made = {"run": run, "made": time.strftime("%Y-%m-%d %H:%M"), "canary": records, "spent": used, **found}
-    made["over"] = _over(plan, made)
     with atomic(estimate_path(workspace, run)) as file:
         file.write(orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
     return made
-
-
-def _over(plan: Plan, made: dict[str, Any]) -> dict[str, float]:
-    """The budgets that what is spent and the most that is likely to come would pass."""
-    total, spent = made["total"], made["spent"]
-    coming = {
-        "usd": total["usd"][1] + spent["usd"],
-        "calls": total["calls"][1] + spent["calls"],
-        "tokens": total["tokens_in"][1] + total["tokens_out"][1] + spent["tokens"],
-        "seconds": total["seconds"][1],
-    }
-    limits = plan.recipe.budget.model_dump()
-    return {name: limit for name, limit in limits.items() if limit is not None and coming[name] > limit}
 
 
 class _Estimator:
@@ -100,7 +86,7 @@ class _Estimator:
     def run(self) -> dict[str, Any]:
         stages = {}
         for name, trial in self.trials.items():
-            said = {"kind": trial.node.kind, "how": trial.how}
+            said = {"entry": trial.node.entry, "kind": trial.node.kind, "how": trial.how}
             stages[name] = said | ({"why": trial.why} if trial.why else {}) | self._stage(trial)
         samples = [n for n, t in self.trials.items() if n in self.out and _gives_samples(t.node)]
         return {
@@ -126,7 +112,8 @@ class _Estimator:
         else:
             said, figures = self._free(trial, taken)
         self.total.add(figures)
-        return {"records": _range(taken), "given": _range(self.out[node.name]), **said}
+        given = {"given": _range(self.out[node.name]), **said}
+        return {"records": _range(taken), **given} if node.needs else given
 
     def _free(self, trial: Trial, taken: Draws) -> tuple[dict[str, Any], Figures]:
         """A stage that asks nobody gives, of more records, so many more; and takes so much longer."""
@@ -216,7 +203,7 @@ class _Estimator:
 
 
 def _gives_samples(node: Node) -> bool:
-    return Sample in node.stage.gives
+    return Sample in node.config.given(node.stage.gives)
 
 
 def _slots(trial: Trial, role: str, spec: ModelSpec) -> int:

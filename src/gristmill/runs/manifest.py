@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import yaml
 from gristmill import __version__
 from gristmill.core.files import atomic, write_text
 from gristmill.core.records import digest_of
+from gristmill.llm.prices import price_of, table_version
+from gristmill.llm.spec import RemoteSpec
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.plan import Plan
 
@@ -40,6 +43,7 @@ def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes:
         "seed": plan.recipe.seed,
         "budget": plan.recipe.budget.model_dump(),
         "stages": stage_list(plan),
+        "prices": prices(plan),
         "prompts": {f"{n.name}/{k}": p.ref for n in plan.nodes for k, p in n.prompts.items()},
         **hashes,
         "attempts": [*old.get("attempts", []), {"started": now, **_machine()}],
@@ -59,10 +63,18 @@ def stage_list(plan: Plan) -> list[dict[str, Any]]:
             "name": node.name,
             "kind": node.kind,
             "roles": list(node.roles),
-            "gives": [t.__name__ for t in node.stage.gives],
+            "gives": [t.__name__ for t in node.config.given(node.stage.gives)],
         }
         for node in plan.nodes
     ]
+
+
+def prices(plan: Plan) -> dict[str, Any]:
+    """The price table's day, and what every model behind an address costs by it or by the recipe: nano-dollars for a
+    million tokens, null where nobody has said it."""
+    remote = {role: spec for role, spec in plan.recipe.models.items() if isinstance(spec, RemoteSpec)}
+    found = {role: price_of(spec) for role, spec in remote.items()}
+    return {"table": table_version(), "models": {role: price and asdict(price) for role, price in found.items()}}
 
 
 def rename(folder: RunFolder, name: str) -> None:
