@@ -21,6 +21,7 @@ from gristmill.llm.wire import Patience, Wire
 START_SECONDS = 600  # a large model on a slow disk
 ANSWER_SECONDS = 1800  # a long answer on a slow machine
 STOP_SECONDS = 5
+KEEP_SECONDS = 2  # an idle connection: llama.cpp's server closes its own after 5
 MOST_THREADS = 4  # more gain little: memory bandwidth is the limit
 LOG_TAIL = 1500  # characters
 
@@ -61,7 +62,7 @@ class LocalEngine:
         except asyncio.CancelledError:
             await self.stop()
             raise
-        self.wire = Wire(url, api_key=token, patience=Patience(total=ANSWER_SECONDS))
+        self.wire = Wire(url, api_key=token, patience=Patience(total=ANSWER_SECONDS), keep=KEEP_SECONDS)
         took = round(time.monotonic() - began, 2)
         self._emit("engine.started", model=self.gguf.name, seconds=took, **vars(self.settings))
         return self.wire

@@ -76,8 +76,10 @@ class Wire:
         patience: Patience | None = None,
         headers: Mapping[str, str] | None = None,
         auth: Callable[[str], dict[str, str]] = bearer,
+        keep: float = KEEP_SECONDS,
     ) -> None:
         self.url = url
+        self._keep = keep
         self.patience = patience or Patience()
         self._base = URL(url)
         self._named_key = api_key
@@ -183,7 +185,7 @@ class Wire:
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> tuple[TCPConnector, ClientRequest]:
         """The pool of connections, and what it needs to know of every request. The line's limiter is the only limit."""
-        pool = TCPConnector(limit=0, keepalive_timeout=KEEP_SECONDS, ttl_dns_cache=DNS_SECONDS, socket_factory=_lasting)
+        pool = TCPConnector(limit=0, keepalive_timeout=self._keep, ttl_dns_cache=DNS_SECONDS, socket_factory=_lasting)
         self._line = pool, ClientRequest("POST", self._base, loop=loop)
         return self._line
 
@@ -194,7 +196,7 @@ class Wire:
         head = self._heads.get((method, path, content_type)) or self._head(method, path, content_type)
         protocol = _protocol(connection)
         left, first = deadline - asyncio.get_running_loop().time(), self.patience.first
-        protocol.set_response_params(read_timeout=left if first is None else min(left, first))
+        protocol.set_response_params(read_until_eof=True, read_timeout=left if first is None else min(left, first))
         if protocol.transport is None:
             raise ConnectionResetError("closed by the server")
         protocol.transport.write(b"%b%d\r\n\r\n%b" % (head, len(data), data))
