@@ -6,12 +6,13 @@ a table of prompts, a recipe, `gristmill run`. Store, retries, limits, budget, u
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,28 @@ def run(a: Namespace) -> dict[str, Any]:
             file.writelines(orjson.dumps(row) + b"\n" for row in _rows(a.n))
     values = {"base": a.base, "conc": a.conc, "timeout": a.timeout, "calls": 20 * a.n, "tokens": 20_000 * a.n}
     (work / "recipe.yaml").write_text(RECIPE.format(**values), "utf-8")
-    command = [sys.executable, "-m", "gristmill", "run", "recipe.yaml", "--workspace", "workspace", "--json"]
-    environment = {**os.environ, "BENCH_KEY": "sk-fake"}
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
-    sys.stderr.write(done.stderr)
-    if done.returncode not in ENDED:
-        raise RuntimeError(f"exit {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}")
-    outcome = json.loads(done.stdout)
-    dead = _dead_letters(work) if done.returncode else 0  # the bench measures this process too: nothing is loaded for 0
-    return {"state": outcome["state"], "exit": done.returncode, "spent": outcome["spent"], "dead": dead}
+    code, said = _command_line("run", "recipe.yaml", "--workspace", "workspace", "--json", folder=work)
+    if code not in ENDED:
+        raise RuntimeError(f"exit {code}: {said[-1000:]}")
+    outcome = json.loads(said)
+    dead = _dead_letters(work) if code else 0  # the bench measures this process too: nothing is loaded for 0
+    return {"state": outcome["state"], "exit": code, "spent": outcome["spent"], "dead": dead}
+
+
+def _command_line(*arguments: str, folder: Path) -> tuple[int, str]:
+    """`gristmill ARGUMENTS` in this process, as its console script does it: exit code, and what it printed."""
+    from gristmill.cli.app import main
+
+    os.chdir(folder)
+    os.environ["BENCH_KEY"] = "sk-fake"
+    sys.argv = ["gristmill", *arguments]
+    code: int | str | None = 0
+    with redirect_stdout(io.StringIO()) as out:
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    return (code if isinstance(code, int) else 0), out.getvalue()
 
 
 def _dead_letters(work: Path) -> int:

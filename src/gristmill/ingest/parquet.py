@@ -18,21 +18,26 @@ BUFFER = 1 << 16  # bytes read at once: without it whole column chunks are
 
 
 def parquet_rows(file: IO[bytes], columns: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as table:
-        names = table.schema_arrow.names
-        if unknown := [name for name in columns or () if name not in names]:
-            raise Reject(f"no column {', '.join(unknown)}", f"It has: {', '.join(names)}")
-        chosen = table.schema_arrow if columns is None else pa.schema([table.schema_arrow.field(c) for c in columns])
-        if binary := [field.name for field in chosen if _holds(field.type, _is_binary)]:
-            raise Reject(f"binary column {', '.join(binary)}", "Name the columns you need in `columns`.")
-        mended = [field.name for field in chosen if _holds(field.type, _needs_words)]
-        number = 0
-        for batch in table.iter_batches(batch_size=BATCH, columns=columns, use_threads=False):
-            for row in batch.to_pylist():
-                number += 1
-                for name in mended:
-                    row[name] = _plain(row[name])
-                yield number, row
+    try:
+        with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as table:
+            yield from enumerate(_rows(table, columns), 1)
+    except pa.ArrowException as error:
+        raise Reject("damaged file", str(error)[:200]) from error
+
+
+def _rows(table: pq.ParquetFile, columns: list[str] | None) -> Iterator[dict[str, Any]]:
+    schema = table.schema_arrow
+    if unknown := [name for name in columns or () if name not in schema.names]:
+        raise Reject(f"no column {', '.join(unknown)}", f"It has: {', '.join(schema.names)}")
+    chosen = schema if columns is None else [schema.field(name) for name in columns]
+    if binary := [field.name for field in chosen if _holds(field.type, _is_binary)]:
+        raise Reject(f"binary column {', '.join(binary)}", "Name the columns you need in `columns`.")
+    mended = [field.name for field in chosen if _holds(field.type, _needs_words)]
+    for batch in table.iter_batches(batch_size=BATCH, columns=columns, use_threads=False):
+        for row in batch.to_pylist():
+            for name in mended:
+                row[name] = _plain(row[name])
+            yield row
 
 
 def _holds(kind: pa.DataType, what: Callable[[pa.DataType], bool]) -> bool:
