@@ -40,7 +40,7 @@ def funnel_table(folder: RunFolder) -> str:
 
 def exam_table(folder: RunFolder) -> str:
     """Accuracy of every arm with its interval; empty when the run has no exam."""
-    reports = [r for output in folder.outputs().values() for r in output if isinstance(r, Report)]
+    reports = [report for output in folder.outputs().values() for report in output.only(Report)]
     parts = []
     for report in reports:
         arms: Any = report.data.get("arms", {})

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +40,8 @@ class Current:
     stop: threading.Event
     winding_up: bool = False  # a stage failed: what is under way is ended, nothing more is asked
     records: Records = field(default_factory=Records)
+    reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
+    """One thread that reads: each that does has a connection to the store of its own, with a cache."""
     _weights: dict[str, Weights] = field(default_factory=dict)
 
     def stopping(self) -> bool:

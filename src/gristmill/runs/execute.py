@@ -159,6 +159,7 @@ class _Runner:
                     await self._stage(index, node)
             finally:
                 await self.current.client.close()
+                self.current.reader.shutdown()
 
     async def _stage(self, index: int, node: Node) -> None:
         current = self.current

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -31,21 +32,30 @@ class Portion:
 
 
 class Feed:
-    """Jobs in input order. Of what is done, nothing but digests is read. With `again`, dead letters are to be done."""
+    """Jobs in input order. Of what is done, nothing but digests is read. With `again`, dead letters are to be done.
+    `begin` is awaited with every row group before its jobs are handed out."""
 
     def __init__(
-        self, inputs: Inputs, store: Store, key: str, *, again: bool, remember: Callable[[Portion], None]
+        self,
+        inputs: Inputs,
+        store: Store,
+        key: str,
+        *,
+        reader: Executor,
+        again: bool,
+        begin: Callable[[Portion], Awaitable[None]],
     ) -> None:
         self.inputs = inputs
         self.store = store
+        self.reader = reader
         self.again = again
-        self.remember = remember
+        self.begin = begin
         self.closed = False
         self._key = sha256(key.encode())
         self._seen = Seen() if len(inputs.outputs) > 1 else None  # a record may come by two ways
         self._groups = inputs.groups()
         self._jobs: deque[Job] = deque()
-        self._ahead: asyncio.Task[Portion | None] | None = None
+        self._ahead: asyncio.Future[Portion | None] | None = None
         self._one_reads = asyncio.Lock()
 
     def take(self) -> Job | None:
@@ -59,7 +69,7 @@ class Feed:
                 portion = None if self.closed else await self._next()
                 if portion is None:
                     return None
-                self.remember(portion)
+                await self.begin(portion)
                 self._jobs.extend(portion.jobs)
             return self._jobs.popleft()
 
@@ -78,9 +88,10 @@ class Feed:
         return keys
 
     async def _next(self) -> Portion | None:
-        self._ahead = self._ahead or asyncio.create_task(asyncio.to_thread(self._read))
+        loop = asyncio.get_running_loop()
+        self._ahead = self._ahead or loop.run_in_executor(self.reader, self._read)
         portion = await asyncio.shield(self._ahead)
-        self._ahead = asyncio.create_task(asyncio.to_thread(self._read)) if portion is not None else None
+        self._ahead = loop.run_in_executor(self.reader, self._read) if portion is not None else None
         return portion
 
     def _read(self) -> Portion | None:

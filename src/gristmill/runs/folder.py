@@ -89,10 +89,11 @@ class Output:
     def __iter__(self) -> Iterator[Record]:
         return map(from_row, rows(self.records))
 
-    def only(self, kind: type[R]) -> Iterator[R]:
-        """Its records of one type; of the others, nothing but the type is read."""
+    def only(self, kind: type[R], *, most: int | None = None) -> Iterator[R]:
+        """Its records of one type; of the others, nothing but the type is read. `most`: so many rows, spread evenly."""
+        every = 1 if most is None else max(1, -(-self.count // most))
         for group in groups(self.records):
-            at = [place for place, name in enumerate(group.column("type")) if name == kind.type]
+            at = [place for place, name in enumerate(group.column("type")) if name == kind.type][::every]
             for row in group.rows(at) if at else ():
                 yield cast(R, from_row(row))
 

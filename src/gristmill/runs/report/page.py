@@ -21,12 +21,15 @@ from gristmill.runs.report.costs import cost_table, limits
 SHOWN = 12
 """Samples and exam questions on the page; all of them are in the run's folder."""
 
+MEASURED = 5000
+"""Samples whose lengths are drawn, spread over all there are."""
+
 
 def write_report(folder: RunFolder) -> None:
     """`report.html` of a run, from its folder."""
     outputs = folder.outputs()
     summary = orjson.loads((folder.path / "summary.json").read_bytes())
-    exams = [r for output in outputs.values() for r in output if isinstance(r, Report)]
+    exams = [report for output in outputs.values() for report in output.only(Report)]
     parts = [
         _head(folder, summary, exams),
         *(_exam(report) for report in exams),
@@ -193,7 +196,7 @@ def _samples(outputs: dict[str, Output]) -> list[str]:
     giving = [o for o in outputs.values() if o.meta["kind"].startswith(("generate.", "curate.")) and o.count]
     if not giving:
         return []
-    found = [r for r in giving[-1] if isinstance(r, Sample)]
+    found = list(giving[-1].only(Sample, most=MEASURED))
     words = [len((s.text or " ".join(m.content for m in s.messages)).split()) for s in found]
     quoted = [s for s in found if s.quotes]
     spread = islice(quoted[:: max(1, len(quoted) // SHOWN)], SHOWN)
