@@ -5,7 +5,7 @@ waits its turn: the others will probably cost less than they reserved. One that 
 resumably. So no limit is passed, whatever is in flight.
 
 Nor by killing a run: before requests are sent, the most that those in flight can cost stands in the store (`hold`). It
-is raised to twice what is needed, so that a run writes it a few times and not once a call, and cleared by a clean end.
+is a quarter more than is needed, so that a run writes it a few times and not once a call, and cleared by a clean end.
 What a killed attempt left there is charged, as far as the limits left room for it: it may have been spent.
 
 Seconds are looked at before a request is sent, and wherever a stage asks: what is under way may end after them.
@@ -26,6 +26,7 @@ from gristmill.core.store import Charge, Hold, Store
 
 NANO = 1_000_000_000
 _ENDLESS = 1 << 62
+SPARE = 4  # the hold is a quarter more than is needed: a line that grows to a thousand slots states it thirty times
 
 KILLED = "killed attempts"
 """The ledger's name for what attempts had in flight when they were killed."""
@@ -179,6 +180,7 @@ class Budget:
         """Clear the hold, if nothing is in flight any more. The budget may be used again afterwards."""
         if self._stating is not None:
             await asyncio.gather(self._stating, return_exceptions=True)
+        await self._charge_left()
         if self._store is not None and self._stated.calls not in (0, _ENDLESS) and not self._risk.calls:
             self._stated = _Sum()
             await self._store.hold(self._run, 0, 0, 0)
@@ -227,7 +229,7 @@ class Budget:
         return None
 
     async def _state(self) -> None:
-        """Write down what those in flight and those who fit beside them can cost, twice over."""
+        """Write down what those in flight and those who fit beside them can cost, and some more."""
         try:
             await self._charge_left()
             self._stated = await self._hold_more() if self._bounded else _endless()
@@ -245,7 +247,11 @@ class Budget:
         for bid, _ in self._queue:
             if not bid.kept and room.takes(need, bid):
                 need.add(bid.tokens, bid.nano)
-        stated = _Sum(min(2 * need.calls, room.calls), min(2 * need.tokens, room.tokens), min(2 * need.nano, room.nano))
+        stated = _Sum(
+            min(_with_spare(need.calls), room.calls),
+            min(_with_spare(need.tokens), room.tokens),
+            min(_with_spare(need.nano), room.nano),
+        )
         if self._store is not None:
             await self._store.hold(self._run, stated.calls, stated.tokens, stated.nano)
         return stated
@@ -257,6 +263,10 @@ class Budget:
             charge = Charge(self._run, KILLED, "", left.calls, 0, left.tokens, nano_usd=left.nano_usd, answered=False)
             await self._store.charge(charge)
             await self._store.hold(self._run, 0, 0, 0)
+
+
+def _with_spare(amount: int) -> int:
+    return amount + amount // SPARE + 1
 
 
 def _nano(usd: float | None) -> int:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gristmill.core.ask import Answer, Model
 from gristmill.core.errors import ProviderError, Unreachable
+from gristmill.core.logs import detail
 from gristmill.core.store import Store
 from gristmill.llm.answers import content_of, read_answer
 from gristmill.llm.budget import Bid, Budget

@@ -96,17 +96,19 @@ class Sender:
         return await self._keep(call, reply, time.perf_counter() - began)
 
     async def _enter(self, line: Line, bid: Bid) -> None:
-        """Room in the budget, then a slot. Nothing is sent once the run is to stop; what is under way is waited for."""
+        """A slot, then room in the budget: what is held there is in flight and no more. Nothing is sent once the run
+        is to stop; what is under way is waited for."""
         if self._stopping():
             raise stopped()
-        if not self._budget.try_reserve(bid):
-            await self._waits.until(self._budget.reserve(bid))
-        if line.batcher is not None or line.limiter.try_enter(bid.tokens):
+        if line.batcher is None and not line.limiter.try_enter(bid.tokens):
+            await self._waits.until(line.limiter.enter(bid.tokens))
+        if self._budget.try_reserve(bid):
             return
         try:
-            await self._waits.until(line.limiter.enter(bid.tokens))
+            await self._waits.until(self._budget.reserve(bid))
         except BaseException:
-            self._budget.release(bid)
+            if line.batcher is None:
+                line.limiter.failed()
             raise
 
     async def _keep(self, call: Call, reply: Reply, seconds: float) -> Answer:
