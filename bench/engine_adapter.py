@@ -38,14 +38,21 @@ ENDED = {0, 4}
 """Exit codes of a run that went through its rows: all answered, or some could not be."""
 
 
-def run(a: Namespace) -> dict[str, Any]:
-    work = Path(a.work)
-    table = work / "rows.jsonl"
+def prepare(folder: Path, base: str, *, rows: int, concurrency: int, timeout: float) -> None:
+    """The table and the recipe, as a person would have them."""
+    table = folder / "rows.jsonl"
     if not table.exists():
         with table.open("wb") as file:
-            file.writelines(orjson.dumps(row) + b"\n" for row in _rows(a.n))
-    values = {"base": a.base, "conc": a.conc, "timeout": a.timeout, "calls": 20 * a.n, "tokens": 20_000 * a.n}
-    (work / "recipe.yaml").write_text(RECIPE.format(**values), "utf-8")
+            for i in range(rows):
+                file.write(orjson.dumps({"id": peerbench.row_id(i), "prompt": peerbench.prompt(i)}) + b"\n")
+    limits = {"calls": 20 * rows, "tokens": 20_000 * rows}
+    recipe = RECIPE.format(base=base, conc=concurrency, timeout=timeout, **limits)
+    (folder / "recipe.yaml").write_text(recipe, "utf-8")
+
+
+def run(a: Namespace) -> dict[str, Any]:
+    work = Path(a.work)
+    prepare(work, a.base, rows=a.n, concurrency=a.conc, timeout=a.timeout)
     code, said = _command_line("run", "recipe.yaml", "--workspace", "workspace", "--json", folder=work)
     if code not in ENDED:
         raise RuntimeError(f"exit {code}: {said[-1000:]}")
@@ -77,10 +84,6 @@ def _dead_letters(work: Path) -> int:
     [path] = work.glob("workspace/runs/*/stages/*-answers/rejects.parquet")
     rejects = pq.read_table(path, columns=["reason", "detail"]).to_pylist()
     return sum(bool(row["reason"] and row["detail"]) for row in rejects)
-
-
-def _rows(count: int) -> Iterator[dict[str, str]]:
-    return ({"id": peerbench.row_id(i), "prompt": peerbench.prompt(i)} for i in range(count))
 
 
 def collect(work: str) -> Iterator[tuple[str, str]]:
