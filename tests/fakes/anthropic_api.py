@@ -86,7 +86,7 @@ class AnthropicApi:
         stop = "max_tokens" if said.length else "end_turn"
         if "tool_choice" in body and not said.empty:
             stop = "tool_use" if stop == "end_turn" else stop
-            value = json.loads(said.text) if said.text.startswith("{") else {}
+            value = json.loads(said.text) if said.text.startswith("{") and not said.length else {}
             content.append({"type": "tool_use", "id": "toolu_1", "name": body["tools"][0]["name"], "input": value})
         elif said.text:
             content.append({"type": "text", "text": said.text})

@@ -22,15 +22,9 @@ def one_server() -> Iterator[FakeServer]:
         yield server
 
 
-DEFAULTS: dict[str, Any] = {
-    "latency_ms": 0, "p429": 0, "p500": 0, "phang": 0, "pbadjson": 0, "plength": 0, "pinvalid": 0, "bad_until_turns": 2,
-    "retry_after": 0.05, "poison": "", "refuse": "", "finish": "", "api_key": "", "no_usage": False,
-}  # fmt: skip
-
-
 @pytest.fixture
 def fake(one_server: FakeServer) -> FakeServer:
-    one_server.reset(**DEFAULTS)
+    one_server.fresh(retry_after=0.05)
     return one_server
 
 
