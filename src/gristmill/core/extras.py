@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "trafilatura",
     ),
     "local": ("xllamacpp",),
+    "postgres": ("asyncpg",),
     "train": ("gguf", "peft", "safetensors", "torch", "transformers"),
     "serve": ("fastapi", "starlette", "uvicorn"),
 }

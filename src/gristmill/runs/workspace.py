@@ -5,6 +5,7 @@ A name may be given again, to another run: it then means the one that was starte
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +14,10 @@ from pathlib import Path
 import orjson
 
 from gristmill.core.errors import ConfigError, InputError
+from gristmill.core.secrets import resolve
 from gristmill.core.store import Store, open_store
 
+STORE = "GRISTMILL_STORE"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
 
@@ -24,8 +27,16 @@ class Workspace:
 
     @cached_property
     def store(self) -> Store:
+        """The file in this folder, or the PostgreSQL server that GRISTMILL_STORE names: its address or `env:NAME`.
+
+        An address holds a password, so it comes from the environment alone, never from a recipe or an argument."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return open_store(self.root / "store.db")
+        if not os.environ.get(STORE):
+            return open_store(self.root / "store.db")
+        address = resolve(resolve(f"env:{STORE}"))
+        if not address.startswith(("postgresql://", "postgres://")):
+            raise ConfigError(f"{STORE} names no PostgreSQL server", "Set it to postgresql://USER:PASSWORD@HOST/NAME.")
+        return open_store(address, hashes=self.root / "files.db")
 
     @property
     def runs(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gristmill.core.errors import not_installed
 from gristmill.core.store.base import Store
 from gristmill.core.store.types import Charge, Hold, Spent, Status
 
@@ -19,6 +20,12 @@ def open_store(place: Path | str, *, hashes: Path | None = None) -> Store:
 
     `hashes` is the file on this machine that remembers hashes of its files: beside the store where that is a file.
     """
+    if isinstance(place, str) and place.startswith(("postgresql://", "postgres://")):
+        try:
+            from gristmill.core.store.postgres import PostgresStore
+        except ModuleNotFoundError as error:
+            raise not_installed(error, "a PostgreSQL store") or error from error
+        return PostgresStore(place, hashes=hashes)
     from gristmill.core.store.sqlite import SqliteStore
 
     path = Path(place)

@@ -16,10 +16,12 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import StoreError
+from gristmill.core.errors import StageFailure, StoreError, boundary
 from gristmill.core.store.hashes import FileHashes
-from gristmill.core.store.types import Charge, Hold, Spent, Status
+from gristmill.core.store.types import STATUS_NUMBER, Charge, Hold, Spent, Status
 
+PATIENCE, PATIENT = 0.004, 5  # seconds, and how often: what a commit waits while more is coming
+LAZY = 0.05  # seconds that results nobody waits for may wait for company
 MOST_BYTES = 32 << 20  # handed in and not yet taken for a commit: past this, writers are held up
 CLOSED = "the store is closed"
 
@@ -27,17 +29,17 @@ CLOSED = "the store is closed"
 class Batch:
     """What one commit writes: answers and charges add up, of results, holds and notes the last one counts."""
 
-    __slots__ = ("charges", "holds", "notes", "responses", "results", "size", "unwaited", "waiting")
+    __slots__ = ("charges", "count", "holds", "notes", "responses", "results", "size", "unwaited", "waiting")
 
     def __init__(self) -> None:
         self.responses: list[tuple[str, bytes, Charge]] = []
         self.charges: list[Charge] = []  # those of the responses too
-        self.results: dict[str, tuple[Status, bytes]] = {}
+        self.results: dict[str, tuple[int, bytes]] = {}
         self.holds: dict[str, Hold] = {}
         self.notes: dict[tuple[str, str], bytes | None] = {}
         self.waiting: list[asyncio.Future[None]] = []
         self.unwaited = False  # nobody would hear that some of it could not be written
-        self.size = 0
+        self.count = self.size = 0
 
     @property
     def writes(self) -> bool:
@@ -54,6 +56,7 @@ class Store(ABC):
         self._hashes = FileHashes(hashes)
         self._gathering = threading.Condition(threading.Lock())
         self._batch = Batch()
+        self._crowd = 0  # how many waited for the last commit
         self._idle = False  # the writer waits for something to do
         self._closed = False
         self._lost: StoreError | None = None  # why results that nobody waited for are not there
@@ -132,18 +135,20 @@ class Store(ABC):
 
     async def put_result(self, key: str, value: bytes, *, status: Status = "given") -> None:
         """Keep a result; it replaces what was kept under its key."""
+        number = STATUS_NUMBER[status]
         with self._gathering:
             batch = self._open_batch(len(value))
-            batch.results[key] = status, value
+            batch.results[key] = number, value
             waiting = self._waiting(batch)
         await waiting
 
     def keep_result(self, key: str, value: bytes, *, status: Status = "given") -> None:
         """`put_result`, not waited for: for what can be made again from stored answers. That it could not be written
         is told to whoever writes or flushes next."""
+        number = STATUS_NUMBER[status]
         with self._gathering:
             batch = self._open_batch(len(value))
-            batch.results[key] = status, value
+            batch.results[key] = number, value
             batch.unwaited = True
 
     async def flush(self) -> None:
@@ -192,6 +197,7 @@ class Store(ABC):
             lost, self._lost = self._lost, None
             raise lost
         self._batch.size += size
+        self._batch.count += 1
         if self._idle:
             self._idle = False
             self._gathering.notify_all()
@@ -205,26 +211,50 @@ class Store(ABC):
     def _take(self) -> Batch | None:
         """What has gathered; None when the store is closed and all is written."""
         with self._gathering:
-            while not (self._batch.writes or self._batch.waiting):
-                if self._closed:
+            while not self._batch.waiting:
+                if self._closed and not self._batch.writes:
                     return None
                 self._idle = True
-                self._gathering.wait()
+                alone = self._batch.writes and not self._gathering.wait(0 if self._closed else LAZY)
+                if alone:
+                    break
+                if not self._batch.writes:
+                    self._gathering.wait()
             self._idle = False
+            self._let_gather()
             batch, self._batch = self._batch, Batch()
+            self._crowd = batch.count
             self._gathering.notify_all()
             return batch
 
+    def _let_gather(self) -> None:
+        """Where many write, a commit waits some milliseconds while more of them come: fewer commits cost less. One
+        who writes alone is not kept waiting."""
+        seen = 0
+        for _ in range(PATIENT if self._crowd > 2 else 0):
+            if self._closed or self._batch.count == seen or self._batch.size > MOST_BYTES:
+                return
+            seen = self._batch.count
+            self._gathering.wait(PATIENCE)
+
     def _write_forever(self) -> None:
         while (batch := self._take()) is not None:
-            error: StoreError | None = None
-            try:
+            error = self._written(batch)
+            if error is not None and batch.unwaited:
+                self._lost = error
+            _wake(batch.waiting, error)
+
+    def _written(self, batch: Batch) -> StoreError | None:
+        """Commit a batch; the error that all its writers must hear, if it failed. The writer itself goes on."""
+        try:
+            with boundary("writing to the store"):
                 if batch.writes:
                     self._commit(batch)
-            except StoreError as failed:
-                error = failed
-                self._lost = failed if batch.unwaited else self._lost
-            _wake(batch.waiting, error)
+        except StoreError as error:
+            return error
+        except StageFailure as failed:
+            return StoreError(f"the store {self.place} cannot be written: {failed.failure.error}")
+        return None
 
 
 def _wake(waiting: list[asyncio.Future[None]], error: StoreError | None) -> None:

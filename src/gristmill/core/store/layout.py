@@ -17,7 +17,8 @@ from gristmill.core.errors import ConfigError
 VERSION = 2
 BUSY_SECONDS = 60
 CACHE_KIB = 16 << 10  # per connection; the system's own cache does the rest
-WAL_PAGES = 4000  # of 4 KiB: longer, and the pages of the indexes are written to their places less often
+PAGE = 2048  # bytes; an index by digests touches one page for every key that comes, whatever the page holds
+WAL_PAGES = 8000  # the longer the log, the less often the pages of the indexes are written to their places
 
 _TABLES = """
 CREATE TABLE ledger (
@@ -69,8 +70,10 @@ def packed(key: str) -> bytes:
 
 def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA page_size = {PAGE}")  # counts for a new file alone
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute("PRAGMA temp_store = MEMORY")  # a statement of many rows keeps what it may have to undo
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     return connection
 

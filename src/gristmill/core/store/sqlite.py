@@ -17,21 +17,21 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import StoreError
+from gristmill.core.errors import ConfigError, StoreError
 from gristmill.core.store.base import CLOSED, Batch, Store
 from gristmill.core.store.layout import connect, open_file, packed
 from gristmill.core.store.types import STATUSES, Hold, Payer, Spent, Status, by_payer
 
-READ_CHUNK = 20_000  # keys per query
+READ_CHUNK = 50_000  # keys per query
 _DISK_HINT = "Free disk space or check the permissions of its folder, then run again: what was confirmed is kept."
 
 # ?1: the keys, 32 bytes each. json_each counts the rows: `j.key` is a row's number, `j.value` says where its value
-# lies in ?2: the offset, shifted by 32 bits, and the length.
+# lies in ?2: the offset, shifted by 32 bits, and the length. One byte stands before: part of an empty value is NULL.
 _PUT_RESPONSES = """INSERT OR IGNORE INTO responses (key, payer, data)
-    SELECT substr(?1, 32 * j.key + 1, 32), ?4, substr(?2, (j.value >> 32) + 1, j.value & 4294967295)
+    SELECT substr(?1, 32 * j.key + 1, 32), ?4, substr(?2, (j.value >> 32) + 2, j.value & 4294967295)
     FROM json_each(?3) j"""
 _PUT_RESULTS = """INSERT INTO results (key, status, value)
-    SELECT substr(?1, 32 * j.key + 1, 32), ?4, substr(?2, (j.value >> 32) + 1, j.value & 4294967295)
+    SELECT substr(?1, 32 * j.key + 1, 32), ?4, substr(?2, (j.value >> 32) + 2, j.value & 4294967295)
     FROM json_each(?3) j"""
 _DROP_RESULTS = "DELETE FROM results WHERE key IN (SELECT substr(?1, 32 * j.key + 1, 32) FROM json_each(?2) j)"
 _CHARGE = """INSERT INTO ledger (run, stage, role, calls, tokens_in, tokens_out, tokens_cached, tokens_reasoning,
@@ -57,7 +57,9 @@ class SqliteStore(Store):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"the store {path} cannot be made: {error.strerror}", _DISK_HINT) from error
+            raise ConfigError(
+                f"the store {path} cannot be made: {error.strerror}", "Choose another workspace."
+            ) from error
         self._connection = open_file(path)
         self._thread.start()
 
@@ -78,7 +80,9 @@ class SqliteStore(Store):
         return Hold(*row) if row else Hold()
 
     def kept(self, keys: Sequence[str]) -> dict[str, Status]:
-        return {key: STATUSES[status] for key, status in self._rows("t.status", _RESULTS, keys)}
+        """In the order of the index, chunk by chunk: neighbours lie on the same page."""
+        chunks = (sorted(keys[start : start + READ_CHUNK]) for start in range(0, len(keys), READ_CHUNK))
+        return {key: STATUSES[status] for chunk in chunks for key, status in self._rows("t.status", _RESULTS, chunk)}
 
     def results(self, keys: Sequence[str]) -> dict[str, bytes]:
         return dict(self._rows("t.value", _RESULTS, keys))
@@ -124,10 +128,12 @@ class SqliteStore(Store):
             self._connection.execute("BEGIN IMMEDIATE")
             self._write(batch)
             self._connection.execute("COMMIT")
-        except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
-            with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
             raise StoreError(f"the store {self.path} cannot be written: {error}", _DISK_HINT) from error
+        finally:
+            if self._connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
 
     def _write(self, batch: Batch) -> None:
         execute = self._connection.execute
@@ -139,8 +145,8 @@ class SqliteStore(Store):
             self._insert(_PUT_RESPONSES, rows, number)
         if batch.results:
             execute(_DROP_RESULTS, (_packed_all(batch.results), _numbers([0] * len(batch.results))))
-        for number, status in enumerate(STATUSES):
-            rows = [(key, value) for key, (given, value) in batch.results.items() if given == status]
+        for number in range(len(STATUSES)):
+            rows = [(key, value) for key, (status, value) in batch.results.items() if status == number]
             self._insert(_PUT_RESULTS, rows, number)
         for run, hold in batch.holds.items():
             execute("DELETE FROM holds WHERE run = ?", (run,))
@@ -160,7 +166,7 @@ class SqliteStore(Store):
             places.append(offset << 32 | len(value))
             offset += len(value)
         keys = _packed_all(key for key, _ in rows)
-        self._connection.execute(sql, (keys, b"".join(value for _, value in rows), _numbers(places), number))
+        self._connection.execute(sql, (keys, b"\0" + b"".join(value for _, value in rows), _numbers(places), number))
 
     def _disconnect(self) -> None:
         for reader in self._readers:
@@ -169,6 +175,13 @@ class SqliteStore(Store):
 
 
 def _packed_all(keys: Iterable[str]) -> bytes:
+    """All keys together; digests, which they nearly always are, in one go."""
+    keys = list(keys)
+    if set(map(len, keys)) == {64}:
+        with suppress(ValueError):
+            together = bytes.fromhex("".join(keys))
+            if len(together) == 32 * len(keys):
+                return together
     return b"".join(map(packed, keys))
 
 

@@ -9,7 +9,8 @@ Status = Literal["given", "rejected", "failed"]
 """What became of a record in a step."""
 
 STATUSES: tuple[Status, ...] = ("given", "rejected", "failed")
-"""A status is stored as its place in this row."""
+STATUS_NUMBER: dict[Status, int] = {status: number for number, status in enumerate(STATUSES)}
+"""How a status is stored."""
 
 
 class Charge(NamedTuple):
