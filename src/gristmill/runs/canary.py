@@ -196,20 +196,19 @@ class _Sample:
         self.store = store
 
     def draw(self, output: Output, records: int) -> Inputs:
-        """The chosen records as an output of their own."""
-        total = len(self.step.inputs)
-        if total <= records:
+        """The chosen records as an output of their own; all of them where there are no more, or all are done."""
+        if len(self.step.inputs) <= records:
             return self.step.inputs
+        open_at = [place for start, group in self._groups() for place in self._open(start, group)]
+        if not open_at:
+            return self.step.inputs
+        chosen = sorted({open_at[int((i + 0.5) * len(open_at) / records)] for i in range(records)})
         with Writer(output, Counts()) as writer:
-            for group, at in self._places(records):
+            for group, at in self._places(chosen):
                 writer.give(group.rows(at))
             return Inputs([writer.finish("canary", complete=False)])
 
-    def _places(self, records: int) -> Iterator[tuple[Group, list[int]]]:
-        open_at = [place for start, group in self._groups() for place in self._open(start, group)]
-        if not open_at:
-            return
-        chosen = sorted({open_at[int((i + 0.5) * len(open_at) / records)] for i in range(records)})
+    def _places(self, chosen: list[int]) -> Iterator[tuple[Group, list[int]]]:
         for start, group in self._groups():
             end = start + len(group)
             at = [place - start for place in chosen if start <= place < end]
