@@ -122,7 +122,7 @@ class Tries:
             return None
         if error.retry_after is not None:
             return self._told(error.retry_after)
-        if error.charged:
+        if error.charged and error.status in (None, 200):
             return SOON
         return random.random() * min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (self.failures - 1))
 

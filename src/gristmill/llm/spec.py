@@ -155,6 +155,11 @@ ModelSpec = Annotated[
 """One entry of a recipe's `models`."""
 
 
+def fallback_of(spec: ModelSpec | None) -> tuple[str, ...]:
+    """The roles that stand in for a model that is down, in their order."""
+    return spec.fallback if isinstance(spec, RemoteSpec) else ()
+
+
 def remote_identity(spec: RemoteSpec) -> str:
     """Base URL and model. An address given as env:NAME stays named, with a hash that tells two of its values apart."""
     if env_name(spec.base_url) is None:

@@ -18,7 +18,7 @@ from gristmill.core.events import EventLog
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Checkpoint, Record, digest_of
 from gristmill.llm.client import Client
-from gristmill.llm.spec import LocalSpec, RemoteSpec
+from gristmill.llm.spec import LocalSpec, RemoteSpec, fallback_of
 from gristmill.models.weights import Weights, locate
 from gristmill.runs.ancestors import Records
 from gristmill.runs.folder import Counts, RunFolder
@@ -133,7 +133,12 @@ class Context:
         current = self._current
         spec = current.plan.recipe.models[role]
         weights = None if isinstance(spec, RemoteSpec) else current.weights(role)
-        return current.client.model(role, spec, stage=self._node.name, weights=weights, quantization=quantization)
+        others = [(name, current.plan.recipe.models[name]) for name in fallback_of(spec)]
+        fallback = [(n, s, None if isinstance(s, RemoteSpec) else current.weights(n)) for n, s in others]
+        stage = self._node.name
+        return current.client.model(
+            role, spec, stage=stage, weights=weights, quantization=quantization, fallback=fallback
+        )
 
     def prompt(self, name: str) -> Prompt:
         return self._node.prompts[name]

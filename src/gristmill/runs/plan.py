@@ -13,7 +13,8 @@ from gristmill.core.extras import install_line, missing
 from gristmill.core.prompt import Prompt, names_in, names_of, read_prompt
 from gristmill.core.secrets import resolve
 from gristmill.core.stage import PACE, Means, Stage, StageConfig, load_code
-from gristmill.llm.spec import LocalSpec, RemoteSpec, StageSpec
+from gristmill.llm.prices import demand_price
+from gristmill.llm.spec import LocalSpec, RemoteSpec, StageSpec, fallback_of
 from gristmill.models.weights import locate
 from gristmill.runs.kinds import kinds
 from gristmill.runs.recipe import Loaded, load_recipe
@@ -131,6 +132,7 @@ def _roles(recipe: Loaded, name: str, config: StageConfig) -> Iterator[str]:
             recipe.source.problem(("stages", name, key), f"no model is called `{role}`", known)
         else:
             yield role
+            yield from fallback_of(recipe.models.get(role))
 
 
 def _check_paths(recipe: Loaded, name: str, config: StageConfig) -> None:
@@ -242,7 +244,8 @@ def _check_models(plan: Plan) -> None:
     for node in plan.nodes:
         for extra in node.stage.extras:
             _check_extra(recipe, ("stages", node.entry), extra)
-    used = {role for config in recipe.stages.values() for _, role in means(config, "role")}
+    named = {role for config in recipe.stages.values() for _, role in means(config, "role")}
+    used = named.union(*(fallback_of(recipe.models.get(role)) for role in named))
     for name, spec in recipe.models.items():
         where = ("models", name)
         if name not in used:
@@ -258,6 +261,8 @@ def _check_models(plan: Plan) -> None:
             _check_extra(recipe, where, "local")
         try:
             _find_model(spec, recipe.base)
+            if recipe.budget.usd is not None:
+                demand_price(name, spec)
         except GristmillError as error:
             recipe.source.problem(where, error.message, error.hint)
 

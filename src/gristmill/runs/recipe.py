@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gristmill.core.stage import StageConfig
 from gristmill.llm.budget import Limits
-from gristmill.llm.spec import ModelSpec
+from gristmill.llm.spec import ModelSpec, StageSpec, fallback_of
 from gristmill.runs.kinds import kinds
 from gristmill.runs.source import RecipeError, Source, Where, read_source
 
@@ -67,6 +67,7 @@ def load_recipe(path: Path, sets: list[str] | None = None, base: Path | None = N
     _find_placeholders(source)
     top = _top(source) or Recipe(name="unsound", stages={})  # its problem is noted; the rest is checked all the same
     models = dict(_models(source))
+    _check_fallbacks(source, models)
     stages = dict(_stages(source))
     if not stages:
         raise RecipeError(source.problems)
@@ -112,6 +113,19 @@ def _models(source: Source) -> Iterator[tuple[str, ModelSpec]]:
             yield name, adapter.validate_python(entry)
         except ValidationError as error:
             _explain(source, ("models", name), error)
+
+
+def _check_fallbacks(source: Source, models: dict[str, ModelSpec]) -> None:
+    """Who stands in for a model is another model that can be asked at any time."""
+    for name, spec in models.items():
+        where = ("models", name, "fallback")
+        for other in fallback_of(spec):
+            if other not in (source.data["models"]) or other == name:
+                source.problem(where, f"`fallback` names no other model: {other}", f"Known: {', '.join(models)}.")
+            elif isinstance(models.get(other), StageSpec):
+                source.problem(
+                    where, f"`fallback` names a model that a stage trains: {other}", "Name one that is there."
+                )
 
 
 def _stages(source: Source) -> Iterator[tuple[str, StageConfig]]:
