@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gristmill.core.ask import Answer, Model
 from gristmill.core.errors import ProviderError, Unreachable
-from gristmill.core.logs import detail
+from gristmill.core.logs import detail, log
 from gristmill.core.store import Store
 from gristmill.llm.answers import content_of, read_answer
 from gristmill.llm.budget import Bid, Budget
@@ -140,6 +140,7 @@ class Client:
                     raise
                 failure = error
             if several and line.mark_down(failure):
+                log("fail-over", role=caller.role, model=line.identity, error=failure.message)
                 self.emit("model.down", role=caller.role, model=line.identity, error=failure.message)
         raise _unserved(caller, failure)
 

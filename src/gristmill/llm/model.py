@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from gristmill.core.ask import Answer, Parsed
 from gristmill.core.errors import Reject
+from gristmill.core.logs import log
 from gristmill.core.records import Message
 from gristmill.llm.provider import Request
 from gristmill.llm.schema import parse_json, schema_of
@@ -129,6 +130,7 @@ class BoundModel:
                 except ValueError as error:
                     reason, detail, told = "invalid answer", str(error), INVALID.format(problem=error)
                     self._counts["invalid"] += 1
+            log(reason, role=self.role, request=answer.key, detail=detail, asked=attempt + 1)
             bad = answer.text[:SHOWN_ANSWER].strip() or "…"
             asked = [*messages, Message(role="assistant", content=bad), Message(role="user", content=told)]
         raise Reject(reason, detail)
