@@ -25,8 +25,8 @@ def test_a_concurrency_from_the_recipe_is_where_it_starts_and_ends() -> None:
 @pytest.mark.parametrize("slots", [1, 4, 12])
 def test_a_server_that_queues_is_kept_busy_with_little_queue(slots: int, seed: int) -> None:
     line = Line(Slots(slots, 0.01, noise=0.3), tokens=ANSWERS, seed=seed).run(1200)
-    assert line.rate(0) >= 0.95 * slots * 100
-    assert line.mean_limit(600) <= 2 * slots + 6
+    assert line.rate(0) >= 0.93 * slots * 100
+    assert line.mean_limit(600) <= 2 * slots + 12
     assert "best rate" in line.limiter.why or "climbing" in line.limiter.why
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 UP_DOUBLED, UP, DOWN = 1.05, 1.03, 0.98  # rate that x 2, x 1.5 and any lower level must reach, as a part of home's
@@ -54,7 +55,9 @@ class Measured:
 class Climb:
     """Told of every request that leaves; `limit` is the level to keep. All times are seconds of one monotonic clock."""
 
-    def __init__(self, start: int, ceiling: int) -> None:
+    def __init__(self, start: int, ceiling: int, *, moved: Callable[[], None] = lambda: None) -> None:
+        """`moved` is called when the limit has fallen or the best level is another one: rarely."""
+        self._moved = moved
         self.ceiling = ceiling
         self.limit = self.home = min(start, ceiling)
         self.why = "as configured"
@@ -199,6 +202,7 @@ class Climb:
             self._settle(base)
             self._pause("up", now)
             self._go_home()
+            self._moved()
             return
         self.home, self._ramp_base = found.level, found
         self._plateau = False
@@ -240,6 +244,7 @@ class Climb:
         middle = (self._low + self.limit) // 2
         self.why = f"fell at {time.strftime('%H:%M:%S')} after 429"
         self._go("fall", min(self.limit - 1, max(int(self.limit * FALL), middle)))
+        self._moved()
 
     def _trial(self, now: float, found: Measured) -> None:
         passed = None if self._base is None else self._passes(self._phase, found, self._base)
@@ -286,6 +291,7 @@ class Climb:
         self._vain["up"] = max(self._vain["up"], 2)  # what is above brought nothing
         self._pause("up", now)
         self._go_home()
+        self._moved()
 
     def _reject(self, phase: str, now: float, level: int) -> None:
         if phase == "up":

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from gristmill.core.logs import log
 from gristmill.llm.climb import Climb
 from gristmill.llm.pace import Pace
 from gristmill.llm.quota import Quota
@@ -39,11 +40,12 @@ class Limiter:
     ) -> None:
         self.ceiling = ceiling
         self.in_flight = 0
+        self.name = ""  # of the line, in logs
         self.limit = min(start, ceiling)
         self._adaptive = adaptive
         self._given = start >= ceiling  # by the recipe: nothing to remember
         self._clock = clock
-        self._climb = Climb(start, ceiling)
+        self._climb = Climb(start, ceiling, moved=self._log)
         self._pace = Pace(rpm, tpm)
         self._paced = self._pace.limits
         self._share = 1.0
@@ -162,6 +164,9 @@ class Limiter:
     def _told(self, now: float, quota: Quota, tokens: int) -> None:
         self._pace.told(now, quota, tokens, self.in_flight)
         self._paced = self._pace.limits
+
+    def _log(self) -> None:
+        log("limit", line=self.name, limit=self._climb.limit, why=self._climb.why)
 
     def _set_limit(self) -> None:
         self.limit = self._climb.limit if self._share else 0

@@ -17,6 +17,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+Names = tuple[str, str, str]
+"""Headers that say a limit, what is left of it, and when it is whole again."""
+
+OPENAI: tuple[Names, Names] = (
+    ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+)
+ANTHROPIC: tuple[Names, ...] = tuple(
+    (f"anthropic-ratelimit-{kind}-limit", f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+    for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+)
+
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
@@ -39,14 +51,12 @@ class Quota:
 
 def read_quota(headers: Mapping[str, str]) -> Quota | None:
     """The quota in a response's headers (looked up without regard to case by the mapping); None if they say nothing."""
-    requests, tokens = headers.get("x-ratelimit-remaining-requests"), headers.get("x-ratelimit-remaining-tokens")
-    if requests is not None or tokens is not None:
-        names = ("x-ratelimit-limit-{}", "x-ratelimit-remaining-{}", "x-ratelimit-reset-{}")
-        return Quota(*_triple(headers, names, "requests"), *_triple(headers, names, "tokens"))
-    if headers.get("anthropic-ratelimit-requests-remaining") or headers.get("anthropic-ratelimit-tokens-remaining"):
-        names = ("anthropic-ratelimit-{}-limit", "anthropic-ratelimit-{}-remaining", "anthropic-ratelimit-{}-reset")
-        kinds = [_triple(headers, names, kind) for kind in ("tokens", "input-tokens", "output-tokens")]
-        return Quota(*_triple(headers, names, "requests"), *min(kinds, key=_share_left))
+    requests, tokens = OPENAI
+    if requests[1] in headers or tokens[1] in headers:
+        return Quota(*_triple(headers, requests), *_triple(headers, tokens))
+    requests, *kinds = ANTHROPIC
+    if requests[1] in headers or kinds[0][1] in headers:
+        return Quota(*_triple(headers, requests), *min((_triple(headers, kind) for kind in kinds), key=_share_left))
     return None
 
 
@@ -93,11 +103,10 @@ def read_duration(text: str) -> float | None:
     return sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(text))
 
 
-def _triple(
-    headers: Mapping[str, str], names: tuple[str, str, str], kind: str
-) -> tuple[int | None, int | None, float | None]:
-    limit, left, reset = (headers.get(name.format(kind)) for name in names)
-    return _count(limit), _count(left), read_time(reset) if reset is not None else None
+def _triple(headers: Mapping[str, str], names: Names) -> tuple[int | None, int | None, float | None]:
+    limit, left, reset = names
+    told = headers.get(reset)
+    return _count(headers.get(limit)), _count(headers.get(left)), read_time(told) if told is not None else None
 
 
 def _share_left(triple: tuple[int | None, int | None, float | None]) -> float:

@@ -59,6 +59,7 @@ class Shares:
     async def join(self, line: str, limiter: Limiter) -> None:
         """Take part in the line's limits: returns when this process may send. `line` holds no secret."""
         mine = _Line(f"limits:{line}", limiter)
+        limiter.name = line
         limiter.allot(0)
         learned = self._store.notes(mine.space).get(LEARNED)
         if learned is not None and learned["age"] < STALE:
