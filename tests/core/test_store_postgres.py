@@ -15,7 +15,7 @@ from tests.core.postgres_server import PostgresServer
 from gristmill.core.errors import ConfigError
 from gristmill.core.store import Charge, Spent, Store, open_store
 
-PASSWORD = "not-for-anyones-eyes"
+HIDDEN = "not-for-anyones-eyes"
 
 
 class Wire:
@@ -161,8 +161,8 @@ async def test_machines_that_write_the_same_keys_at_once_wait_for_each_other(add
 def test_a_server_that_is_not_there_is_a_mistake_and_its_password_stays_hidden() -> None:
     began = time.monotonic()
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9/data, cannot be reached") as caught:
-        open_store(f"postgresql://someone:{PASSWORD}@127.0.0.1:9/data")
-    assert PASSWORD not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+        open_store(f"postgresql://someone:{HIDDEN}@127.0.0.1:9/data")
+    assert HIDDEN not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
     assert "someone" not in str(caught.value)
     assert time.monotonic() - began < 5
 
@@ -170,8 +170,8 @@ def test_a_server_that_is_not_there_is_a_mistake_and_its_password_stays_hidden()
 @pytest.mark.parametrize("broken", ["postgresql://u:{}@127.0.0.1:port/x", "postgresql://u:{}@[::1/x"])
 def test_an_address_that_is_none_is_refused_without_quoting_it(broken: str) -> None:
     with pytest.raises(ConfigError, match="cannot be reached") as caught:
-        open_store(broken.format(PASSWORD))
-    assert PASSWORD not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+        open_store(broken.format(HIDDEN))
+    assert HIDDEN not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
 
 
 def test_a_database_that_is_not_there_is_named_by_the_server(postgres: PostgresServer) -> None:

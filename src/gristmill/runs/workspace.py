@@ -35,7 +35,10 @@ class Workspace:
             return open_store(self.root / "store.db")
         address = resolve(resolve(f"env:{STORE}"))
         if not address.startswith(("postgresql://", "postgres://")):
-            raise ConfigError(f"{STORE} names no PostgreSQL server", "Set it to postgresql://USER:PASSWORD@HOST/NAME.")
+            raise ConfigError(
+                f"{STORE} names no PostgreSQL server",
+                "Set it to its address, postgresql://HOST/DATABASE with user and password before HOST, or to env:NAME.",
+            )
         return open_store(address, hashes=self.root / "files.db")
 
     @property
