@@ -145,10 +145,15 @@ def _log(folder: RunFolder, stage: str | None, row: str | None, limit: int, json
         print_json(found)
         return
     for line in found:
-        data = " ".join(f"{k}={_short(v)}" for k, v in line.items() if k not in ("time", "level", "event", "run"))
+        data = " ".join(f"{k}={_brief(k, v)}" for k, v in line.items() if k not in ("time", "level", "event", "run"))
         typer.echo(f"{line['time'][:19].replace('T', ' ')} {line['level']:<5} {line['event']}  {data}")
     if not found:
         typer.echo("nothing unusual happened")
+
+
+def _brief(name: str, value: object) -> str:
+    """As much of a value as tells it apart."""
+    return str(value)[:12] if name == "request" else f"{value:.3g}" if isinstance(value, float) else _short(value)
 
 
 def _short(text: object) -> str:

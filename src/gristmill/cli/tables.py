@@ -6,13 +6,14 @@ from typing import Any
 
 from gristmill.cli.options import table
 from gristmill.core.records import Report
+from gristmill.runs.figures import money
 from gristmill.runs.folder import RunFolder
 
 
 def funnel_table(folder: RunFolder) -> str:
     """One line a stage: in, out, and why anything was dropped. Columns that are zero everywhere are left out."""
     columns: dict[str, list[Any]] = {"stage": [], "in": [], "out": []}
-    optional = ("rejected", "failed", "unreachable", "duplicates", "invalid", "truncated", "calls", "tokens")
+    optional = ("rejected", "failed", "unreachable", "duplicates", "invalid", "truncated", "calls", "tokens", "cost")
     columns |= {name: [] for name in (*optional, "dropped because")}
     for name, output in folder.outputs().items():
         counts = output.meta["counts"]
@@ -30,6 +31,7 @@ def funnel_table(folder: RunFolder) -> str:
             "truncated": int(more.get("truncated", 0)),
             "calls": int(more.get("calls", 0)),
             "tokens": int(more.get("tokens_in", 0) + more.get("tokens_out", 0)),
+            "cost": money(more["usd"]) if more.get("usd") else "",
             "dropped because": ", ".join(f"{why} {n}" for why, n in reasons[:3]) + (", …" if len(reasons) > 3 else ""),
         }
         for column, value in row.items():

@@ -106,7 +106,7 @@ class Meter:
         for line in lines:
             before = self._limits.get(line.model, line.limit)
             self._limits[line.model] = line.limit
-            if line.limit != before:
+            if before and line.limit != before:
                 say = log if line.why.startswith("fell") else detail
                 say("limit", model=line.model, limit=line.limit, before=before, why=line.why)
 
