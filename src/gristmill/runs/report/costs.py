@@ -13,8 +13,8 @@ from gristmill.runs.report import charts
 COLUMNS = ("calls", "tokens_in", "tokens_cached", "tokens_out", "tokens_reasoning", "unanswered")
 HEADS = ("calls", "tokens in", "of them cached", "tokens out", "of them reasoning", "charged, no answer")
 
-POINTS = 500
-"""Of a curve, at most."""
+FEWEST, POINTS = 20, 500
+"""Points of a curve: with fewer there is nothing to see, with more nothing more."""
 
 
 def cost_table(paid: list[dict[str, Any]], outputs: dict[str, Output]) -> str:
@@ -45,7 +45,7 @@ def _row(names: list[str], figures: list[str]) -> str:
 
 
 def limits(folder: RunFolder) -> str:
-    """Calls in flight and their limit over the minutes of the last attempt, at every provider whose limit has moved."""
+    """Calls in flight and their limit over the last attempt, at every provider whose limit has moved."""
     begun = 0.0
     lines: dict[str, list[tuple[float, int, int]]] = {}
     for event in read_events(folder.path / "events.ndjson"):
@@ -53,12 +53,13 @@ def limits(folder: RunFolder) -> str:
             begun, lines = event["time"], {}
         for line in event.get("lines") or ():
             who = ", ".join(line["roles"]) or line["model"]
-            lines.setdefault(who, []).append(((event["time"] - begun) / 60, line["limit"], line["in_flight"]))
-    moved = {who: line for who, line in lines.items() if len({limit for _, limit, _ in line}) > 1}
+            lines.setdefault(who, []).append((event["time"] - begun, line["limit"], line["in_flight"]))
+    moved = {w: line for w, line in lines.items() if len(line) >= FEWEST and len({limit for _, limit, _ in line}) > 1}
     return "".join(f"<h3>{escape(who)}</h3>{_curve(line)}" for who, line in moved.items())
 
 
 def _curve(line: list[tuple[float, int, int]]) -> str:
-    seen = line[:: max(1, len(line) // POINTS)]
+    unit, seconds = ("minutes", 60) if line[-1][0] > 300 else ("seconds", 1)
+    seen = [(at / seconds, limit, busy) for at, limit, busy in line[:: max(1, len(line) // POINTS)]]
     series = {"limit": [(at, float(n)) for at, n, _ in seen], "in flight": [(at, float(n)) for at, _, n in seen]}
-    return charts.curves(series, x_name="minutes", y_name="calls")
+    return charts.curves(series, x_name=unit, y_name="calls")
