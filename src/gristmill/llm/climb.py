@@ -76,6 +76,7 @@ class Climb:
         self._next = {"up": -math.inf, "down": -math.inf, "fall": -math.inf}  # not before
         self._vain = {"up": 0, "down": 0, "fall": 0}  # trials that brought nothing, in a row
         self._given_up = 1.0  # rate at home as a part of what the levels above it reached
+        self._slot_seconds_before = 0.0  # those of the window
         self._go(self._phase, self.limit)
 
     # What happens to requests. `in_flight` is without the one that leaves.
@@ -194,7 +195,7 @@ class Climb:
 
     def _ramp(self, now: float, found: Measured) -> None:
         base = self._ramp_base
-        gains = True if base is None else _above(found, base, UP_DOUBLED)
+        gains = True if base is None else _above(found, base, UP_DOUBLED, enough=found.enough)
         if gains is None:
             return
         if base is not None and not gains:
@@ -234,20 +235,20 @@ class Climb:
         return middle if self._low < middle and self.home - middle > self.home // 16 else 0
 
     def _fall(self, now: float, in_flight: int) -> None:
-        """Fewer at once, for a burst of refusals has begun. Higher levels under trial are given up instead."""
+        """Fewer at once, for a burst of refusals has begun."""
         if self._phase == "fall" and (self._answers or self._since == math.inf):
             return  # a fall is being judged already; only where nothing is answered any more it goes deeper
         if self._phase != "fall":
             found = self._measure(now, in_flight) if self._answers >= max(4, self.limit // 2) else None
             self._base = found if found is not None and found.filled else None
-            self.home = self.limit
+            self.home = self.limit if self._phase == "ramp" else self.home
         middle = (self._low + self.limit) // 2
         self.why = f"fell at {time.strftime('%H:%M:%S')} after 429"
         self._go("fall", min(self.limit - 1, max(int(self.limit * FALL), middle)))
         self._moved()
 
     def _trial(self, now: float, found: Measured) -> None:
-        passed = None if self._base is None else self._passes(self._phase, found, self._base)
+        passed = None if self._base is None else self._passes(self._phase, found, self._base, enough=found.enough)
         if self._base is not None and passed is None:
             return
         if passed is False:
@@ -261,7 +262,7 @@ class Climb:
     def _check_again(self, now: float, found: Measured) -> None:
         """Home once more, after a trial: the trial must stand against this, too."""
         tried, phase = self._tried, self._tried_phase
-        passed = tried and self._passes(phase, tried, found)
+        passed = tried and self._passes(phase, tried, found, enough=found.enough)
         if tried is None or passed is None:
             return
         if passed:
@@ -269,10 +270,10 @@ class Climb:
         else:
             self._reject(phase, now, tried.level)
 
-    def _passes(self, phase: str, found: Measured, base: Measured) -> bool | None:
+    def _passes(self, phase: str, found: Measured, base: Measured, *, enough: bool) -> bool | None:
         if phase == "up":
-            return _above(found, base, UP)
-        return _keeps(found, base, DOWN / self._given_up)  # small losses must not add up
+            return _above(found, base, UP, enough=enough)
+        return _keeps(found, base, DOWN / self._given_up, enough=enough)  # small losses must not add up
 
     def _accept(self, phase: str, now: float, found: Measured, base: Measured) -> None:
         self._vain[phase] = 0
@@ -300,6 +301,7 @@ class Climb:
         else:
             self._low = max(self._low, level)
             if phase == "fall":
+                self.why = f"refused whatever the limit: 429, last at {time.strftime('%H:%M:%S')}"
                 self._pause("fall", now)
             elif not self._lower():
                 self._pause("down", now)
@@ -323,18 +325,18 @@ class Climb:
             self.why = f"{found.calls:.3g} answers/s at the ceiling"
 
 
-def _above(found: Measured, base: Measured, part: float) -> bool | None:
+def _above(found: Measured, base: Measured, part: float, *, enough: bool) -> bool | None:
     """Whether a rate is so many times another, beyond doubt; None while more answers may tell."""
     gain, doubt = _compare(found, base)
     if abs(gain - part) > 2 * doubt:
         return gain > part
-    return gain - doubt > part if found.enough or base.enough else None
+    return gain - doubt > part if enough else None
 
 
-def _keeps(found: Measured, base: Measured, part: float) -> bool | None:
+def _keeps(found: Measured, base: Measured, part: float, *, enough: bool) -> bool | None:
     """Whether a rate is at least such a part of another, by all that is known; None while more answers may tell."""
     gain, doubt = _compare(found, base)
-    return gain > part if abs(gain - part) > 2 * doubt or found.enough or base.enough else None
+    return gain > part if enough or abs(gain - part) > 2 * doubt else None
 
 
 def _compare(found: Measured, base: Measured) -> tuple[float, float]:
