@@ -87,7 +87,6 @@ async def test_once_it_has_answered_it_is_that_row_alone(fake: FakeServer, model
     with pytest.raises(ProviderError, match="401") as caught:
         await asked.chat(user("two"), max_tokens=5)
     assert not isinstance(caught.value, Unreachable) and caught.value.transient
-    fake.fresh()
 
 
 @pytest.mark.parametrize("why", ["refused", "nobody listens", "out of order"])
@@ -105,7 +104,6 @@ async def test_the_next_provider_answers_and_the_answer_says_so(
     before = fake.stats()["calls"]
     await model.chat(user("One more"), max_tokens=9)
     assert fake.stats()["calls"] == before  # who is down is not asked again and again
-    fake.fresh()
 
 
 async def test_who_was_down_is_asked_again_after_a_while(
@@ -129,7 +127,6 @@ async def test_when_all_are_down_the_run_stops(
     model, _ = with_fallback(make_client, spec_of(fake.url, fallback=("spare",)), spec_of(other.url))
     with pytest.raises(Unreachable, match="nor those that stand in for it"):
         await model.chat(user("one"), max_tokens=9)
-    fake.fresh()
 
 
 async def test_status_says_who_is_down(fake: FakeServer, other: FakeServer, make_client: Callable[..., Client]) -> None:
@@ -142,7 +139,6 @@ async def test_status_says_who_is_down(fake: FakeServer, other: FakeServer, make
     assert (one.roles, one.answered, one.limit) == (("writer",), 0, 3) and "401" in (one.down or "")
     assert (two.roles, two.answered, two.in_flight, two.down) == (("spare",), 1, 0, None)
     assert client.window([first]) == 6
-    fake.fresh()
 
 
 RECIPE = """
