@@ -17,7 +17,7 @@ def _fake() -> Iterator[FakeServer]:
 @pytest.fixture
 def fake(_fake: FakeServer) -> FakeServer:
     """The fake server, its counts at zero and no faults."""
-    _fake.reset(latency_ms=0, p429=0, p500=0)
+    _fake.fresh()
     return _fake
 
 

@@ -79,6 +79,8 @@ def whole(config, records, ctx):
             if ctx.stopping():
                 raise errors.Cancelled("stopped half way", "Run the same command again to go on.")
             time.sleep(0.02)
+    elif config.do == "twice":
+        assert len(records) == len(list(records)) == len(list(records))
     elif config.do:
         _act(config.do, ctx)
     for n, record in enumerate(records):

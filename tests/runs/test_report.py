@@ -13,7 +13,7 @@ import pytest
 from gristmill.core.errors import InputError
 from gristmill.core.events import EventLog
 from gristmill.core.records import Quote, Report, Sample, Task
-from gristmill.runs.folder import Counts, Reject, RunFolder, Writer
+from gristmill.runs.folder import Counts, RunFolder, Writer
 from gristmill.runs.lineage import Lineage
 from gristmill.runs.report import charts, write_report
 
@@ -82,15 +82,15 @@ def arm(right: int, n: int) -> dict[str, Any]:
 def test_every_text_is_shown_and_none_is_markup(tmp_path: Path) -> None:
     run = folder(tmp_path / "r")
     made = Writer(run.stage(0, "facts"), Counts(taken=41))
-    made.give(sample(n) for n in range(40))
-    made.drop(Reject(sample(99), "rejected", EVIL, EVIL))
+    made.give(sample(n).to_row() for n in range(40))
+    made.drop(sample(99).to_row(), "rejected", EVIL, EVIL)
     made.finish("f", kind="generate.passage", complete=True)
     name = "a candidate whose name is much too long for the axis"
     given = {"answer": EVIL * 20, "value": 0.0}
     question = {"question": EVIL, "answers": [EVIL], "arms": {name: given}}
     data = {"arms": {name: arm(1, 2), "other": arm(2, 2)}, "questions": [question]}
     told = Writer(run.stage(1, "exam"), Counts(taken=1))
-    told.give([Report(title=EVIL, data=data)])
+    told.give([Report(title=EVIL, data=data).to_row()])
     told.finish("g", kind="evaluate.exam", complete=True)
     log = EventLog(run.path / "events.ndjson")
     for step in range(300):
@@ -116,7 +116,7 @@ def test_lineage_finds_teachers_and_refuses_what_is_ambiguous(tmp_path: Path) ->
     run = folder(tmp_path / "r")
     out = Writer(run.stage(0, "all"), Counts())
     task = Task(question="Who?", answers=("Harm",), document="x/a.md")
-    out.give([task, sample(1, "Harm built it"), sample(2, "nobody")])
+    out.give(record.to_row() for record in (task, sample(1, "Harm built it"), sample(2, "nobody")))
     out.finish("f", kind="k", complete=True)
     lineage = Lineage(run)
     assert [s.text for s in lineage.teachers(task)] == ["Harm built it 1"]

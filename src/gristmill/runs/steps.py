@@ -26,8 +26,9 @@ FIRST = 10
 JUDGED_AFTER = 20
 """Records of a stage before its share of failures is judged."""
 
-UNWRITTEN = 4 << 20
-"""Bytes of results that may wait to be written when another row group is begun: steps can be faster than a disk."""
+UNWRITTEN, OVERHEAD = 4 << 20, 1000
+"""Bytes of results that may wait to be written when another row group is begun, and what each takes besides its own:
+steps can be faster than a disk."""
 
 CODE_ONLY_WIDTH = 16
 """Records of a stage without a model that are under way at once; more only helps where a step waits (reading files)."""
@@ -119,7 +120,7 @@ class Step:
                 self.lost[job.key] = failure.reason, failure.error
         if job.key not in self.lost:
             self.store.keep_result(job.key, value, status=status)
-            self.waiting += len(value)
+            self.waiting += OVERHEAD + len(value)
         self.done += 1
         if self.failures:
             self._judge()
