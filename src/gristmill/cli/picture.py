@@ -82,9 +82,8 @@ def _funnel(stages: list[State], width: int) -> Table:
 def _cells(stage: State) -> dict[str, str]:
     spent = stage["spent"]
     dropped = dropped_of(stage)
-    started = stage["state"] != "waiting"
     return {
-        "in": amount(stage["total"]) if started else "",
+        "in": amount(stage["total"]) if stage["total"] else "",
         "out": "" if stage["given"] is None else amount(stage["given"]),
         "dropped": amount(dropped) if dropped else "",
         "calls": amount(spent["calls"]) if spent["calls"] else "",
@@ -109,7 +108,9 @@ def _progress(stage: State, *, wide: bool) -> tuple[ProgressBar | str, str]:
     if not wide:
         return f"{share:.0%}", done
     note = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in stage["note"].items() if v)
-    return ProgressBar(total=1.0, completed=share, width=14), f"{share:.0%}  {done}  {note}".rstrip()
+    return ProgressBar(
+        total=1.0, completed=share, width=14, complete_style="cyan", finished_style="cyan"
+    ), f"{share:.0%}  {done}  {note}".rstrip()
 
 
 def _facts(state: State) -> Iterator[tuple[str, str]]:

@@ -9,11 +9,13 @@ without asking.
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,21 +169,30 @@ class _Canary:
         current.events.emit("stage.started", stage=node.name, kind=node.kind, records=len(inputs))
         counts, began = Counts(), time.monotonic()
         with Writer(output, counts) as writer:
-            if node.stage.shape == "step":
-                step = Step(current, node, key, self._context(node, counts), counts, inputs)
-                await step.run(writer)
-            else:
-                await run_pass(current, node, self._context(node, counts), counts, inputs, writer)
+            await self._run(trial, key, counts, inputs, writer)
             trial.output = writer.finish("canary", kind=node.kind, complete=False)
         trial.given, trial.seconds = counts.given, round(time.monotonic() - began, 3)
         trial.lines = [line for line in current.client.lines() if set(line.roles) & set(node.roles)]
         if trial.how == "tried":
-            trial.tried = await self.calls.of(step)
             trial.kept = await asyncio.to_thread(sample.done)
         current.records.add(node.name, trial.output)
         current.events.emit("stage.finished", stage=node.name, seconds=trial.seconds, **vars(counts))
         await current.client.close()
         return trial
+
+    async def _run(self, trial: Trial, key: dict[str, Any], counts: Counts, inputs: Inputs, writer: Writer) -> None:
+        """The stage's own work. What its records took is kept even if a budget interrupts it."""
+        context = self._context(trial.node, counts)
+        if trial.node.stage.shape == "pass":
+            await run_pass(self.current, trial.node, context, counts, inputs, writer)
+            return
+        step = Step(self.current, trial.node, key, context, counts, inputs)
+        try:
+            await step.run(writer)
+        finally:
+            if trial.how == "tried":
+                await self.current.workspace.store.flush()
+                trial.tried = await self.calls.of(step)
 
     def _context(self, node: Node, counts: Counts) -> Context:
         return Context(self.current, node, counts, self.current.folder.path / "artifacts")
@@ -202,7 +213,7 @@ class _Sample:
         open_at = [place for start, group in self._groups() for place in self._open(start, group)]
         if not open_at:
             return self.step.inputs
-        chosen = sorted({open_at[int((i + 0.5) * len(open_at) / records)] for i in range(records)})
+        chosen = _spread(open_at, records)
         with Writer(output, Counts()) as writer:
             for group, at in self._places(chosen):
                 writer.give(group.rows(at))
@@ -232,6 +243,16 @@ class _Sample:
     def done(self) -> int:
         """How many of all records are done now."""
         return sum(len(self.store.kept(self.step.feed.keys(group))) for group in self.step.inputs.groups())
+
+
+def _spread(places: list[int], count: int) -> list[int]:
+    """So many of them, one at random out of each stretch of the same length: no rhythm of the input (two chunks to a
+    document, a summary every tenth page) can meet one of ours. The same each time."""
+    if len(places) <= count:
+        return places
+    rng = random.Random(count)
+    edges = [i * len(places) // count for i in range(count + 1)]
+    return [places[rng.randrange(start, end)] for start, end in pairwise(edges)]
 
 
 def _note(key: str) -> str:

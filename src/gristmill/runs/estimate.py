@@ -1,6 +1,6 @@
 """What a run will take: calls, tokens, dollars, hours, samples and training steps, from what a few records took.
 
-Every figure is a range: the middle 90 % of what comes out when the tried records are drawn again and again (a
+Every figure is a range: the middle 95 % of what comes out when the tried records are drawn again and again (a
 bootstrap), carried through all stages together. Time runs from the width that a model's line has to the width at which
 it was tried. What nobody can know yet (a model that is not trained, a price that nobody has said) is named instead.
 """
@@ -28,7 +28,7 @@ from gristmill.runs.status import estimate_path
 from gristmill.runs.workspace import Workspace
 
 DRAWS = 400
-LOWEST, HIGHEST = 5, 95
+LOWEST, HIGHEST = 2.5, 97.5
 """Percentiles of the draws between which a figure is said to lie."""
 
 READ = 2000
@@ -129,7 +129,8 @@ class _Estimator:
             return {"kept": trial.kept}, Figures()
         all_of_them = trial.exact and len(rows) >= trial.taken
         every = np.tile(np.arange(len(rows)), (DRAWS, 1))
-        picks = every if all_of_them else self.rng.integers(0, len(rows), (DRAWS, len(rows)))
+        drawn = max(1, len(rows) - 1)  # one fewer: as many as there are would make the range too narrow
+        picks = every if all_of_them else self.rng.integers(0, len(rows), (DRAWS, drawn))
         left = np.maximum(taken - trial.kept, 0.0)
 
         def mean(values: list[float]) -> Draws:
