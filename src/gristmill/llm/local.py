@@ -29,6 +29,7 @@ SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.05}
 """llama.cpp's own defaults, said aloud: an update of the engine must not change what a stored answer stands for."""
 
 
+CERTAIN = 1000.0  # added to a token's logit: nothing else can be drawn
 KEPT_PROMPTS = 256  # rendered and not all sent yet; more than the requests under way
 
 
@@ -142,8 +143,21 @@ class LocalProvider:
                 self._engine = LocalEngine(await self._gguf(), self._settings, log=self._log(), emit=self._emit)
             if self._engine.wire is None or not self._engine.alive:
                 await self._engine.stop()
-                return await self._engine.start()
+                await self._prove_stops(await self._engine.start())
             return self._engine.wire
+
+    async def _prove_stops(self, wire: Wire) -> None:
+        """Whether the engine ends an answer at every token that ends a turn in the model's own template: each is made
+        the only one that it can write. What it reads out of the file it keeps to itself."""
+        for stop in sorted(self.renderer.stop_ids):
+            body = {"prompt": [stop], "max_tokens": 2, "temperature": 0, "logit_bias": [[stop, CERTAIN]]}
+            answer, _ = await wire.post("/v1/completions", body)
+            if read_completion(answer).finish != "stop":
+                raise ConfigError(
+                    f"{self._weights.path.name}: llama.cpp does not end an answer at "
+                    f"{self.renderer.decode([stop], special=True)}, as the model's template does",
+                    "Name that token as tokenizer.ggml.eot_token_id in the file.",
+                )
 
     async def _gguf(self) -> Path:
         if self._weights.form == "gguf" and self._quantization is None:

@@ -81,8 +81,6 @@ def read_usage(body: dict[str, Any]) -> Usage:
     if isinstance(whole, int) and whole - taken > given:
         given = whole - taken
     cached, reasoning = usage.get("prompt_cache_hit_tokens"), 0  # DeepSeek's word for it
-    if timings := body.get("timings"):  # llama.cpp's
-        cached = timings.get("cache_n")
     if details := usage.get("prompt_tokens_details"):
         cached = details.get("cached_tokens")
     if details := usage.get("completion_tokens_details"):
