@@ -14,11 +14,16 @@ import itertools
 import json
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -140,7 +145,7 @@ class Shop:
         self.seen[key] += 1
         text = json.dumps(body, ensure_ascii=False)
         luck = random.Random(f"{self.options['seed']}:{key}:{self.seen[key]}").random()
-        if order.cancelled or (order.expires and number >= len(order.lines) * (1 - self.options["expired"])):
+        if (order.cancelled or order.expires) and number >= len(order.lines) * (1 - self.options["expired"]):
             return "canceled" if order.cancelled else "expired", body
         if self.options["refuse"] and self.options["refuse"] in text:
             return "refused", body
@@ -175,6 +180,46 @@ class Shop:
         return response
 
 
+@dataclass(frozen=True)
+class BatchServer:
+    provider: str
+    url: str  # ends in /v1
+
+    def stats(self) -> dict[str, Any]:
+        """billed by body, lines by batch, calls by name, statuses."""
+        return self._ask("/stats")
+
+    def reset(self, **options: Any) -> None:
+        """Forget everything; these options, and else those that let all go well."""
+        self._ask("/reset", json.dumps(options).encode())
+
+    def tune(self, **options: Any) -> None:
+        """These options from now on; nothing is forgotten."""
+        self._ask("/tune", json.dumps(options).encode())
+
+    def cancel(self, id: str) -> None:
+        """As its owner would in the provider's console."""
+        self._ask("/cancel", json.dumps(id).encode())
+
+    def _ask(self, path: str, body: bytes | None = None) -> Any:
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + path, body, timeout=20) as reply:
+            return json.load(reply)
+
+
+@contextmanager
+def batch_server(provider: str) -> Iterator[BatchServer]:
+    """A fake server in its own process for as long as the block runs."""
+    command = [sys.executable, "-m", f"tests.fakes.batch_{provider}"]
+    project = Path(__file__).parents[2]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=project)
+    try:
+        assert process.stdout is not None
+        yield BatchServer(provider, json.loads(process.stdout.readline())["url"])
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def body_hash(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
@@ -205,7 +250,14 @@ def run(shop: Shop, app: web.Application) -> None:
         shop.options |= await request.json()
         return web.json_response({})
 
-    app.add_routes([web.get("/stats", stats), web.post("/reset", reset), web.post("/tune", tune)])
+    async def cancel(request: web.Request) -> web.Response:
+        order = shop.orders[await request.json()]
+        order.cancelled = order.cancelled or time.time()
+        return web.json_response({})
+
+    app.add_routes([
+        web.get("/stats", stats), web.post("/reset", reset), web.post("/tune", tune), web.post("/cancel", cancel),
+    ])  # fmt: skip
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--lifetime-s", type=float, default=900)

@@ -2,7 +2,7 @@
 
 Source: platform.claude.com/docs/en/api/messages/batches and /docs/en/build-with-claude/batch-processing.
 
-    python tests/fakes/batch_anthropic.py --port 0
+    python -m tests.fakes.batch_anthropic --port 0
 """
 
 from __future__ import annotations
@@ -11,15 +11,9 @@ import json
 import re
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-
-if __package__ in (None, ""):
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.fakes.batch import Order, Shop, run, said, tokens
 
 _NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")

@@ -2,22 +2,16 @@
 
 Sources: platform.openai.com/docs/guides/batch and /docs/api-reference/{batch,files}.
 
-    python tests/fakes/batch_openai.py --port 0
+    python -m tests.fakes.batch_openai --port 0
 """
 
 from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-
-if __package__ in (None, ""):
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.fakes.batch import Order, Shop, run, said, tokens
 
 ENDPOINTS = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/moderations"}

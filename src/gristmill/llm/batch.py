@@ -23,11 +23,12 @@ from gristmill.core.logs import log
 from gristmill.core.store import Store
 from gristmill.llm.batch_course import Course
 from gristmill.llm.batch_desk import Desk, line_of
-from gristmill.llm.batch_notes import BEAT, Batch, BatchNotes, new_batch
+from gristmill.llm.batch_notes import Batch, BatchNotes, new_batch
 from gristmill.llm.batch_room import Room
 from gristmill.llm.provider import Provider, Reply, Request
 from gristmill.llm.spec import BatchSpec
 
+BEAT = 5.0  # seconds between two signs of life
 TICK = 0.2  # seconds between two looks at what has gathered
 GRACE = 60.0  # seconds within which a provider lists a batch that it took
 HURRY = 10.0  # seconds that a batch just being handed in delays a stop: so its id can be told
@@ -44,10 +45,12 @@ def batcher_of(provider: Provider, store: Store, spec: BatchSpec, *, stopping: C
     from gristmill.llm.openai import OpenAIProvider
 
     if isinstance(provider, OpenAIProvider):
-        return Batcher(OpenAIDesk(provider), store, spec, line=provider.identity, stopping=stopping)
-    if isinstance(provider, AnthropicProvider):
-        return Batcher(AnthropicDesk(provider), store, spec, line=provider.identity, stopping=stopping)
-    raise ConfigError(f"{provider.identity} has no batch interface", "Remove `batch` from its entry in `models`.")
+        desk: Desk = OpenAIDesk(provider)
+    elif isinstance(provider, AnthropicProvider):
+        desk = AnthropicDesk(provider)
+    else:
+        raise ConfigError(f"{provider.identity} has no batch interface", "Remove `batch` from its entry in `models`.")
+    return Batcher(desk, store, spec, line=provider.identity, stopping=stopping, beat=BEAT, grace=GRACE)
 
 
 class Batcher:
@@ -60,9 +63,9 @@ class Batcher:
         spec: BatchSpec,
         *,
         line: str,
-        stopping: Callable[[], bool] = lambda: False,
-        beat: float = BEAT,
-        grace: float = GRACE,
+        stopping: Callable[[], bool],
+        beat: float,
+        grace: float,
     ) -> None:
         self._desk, self._store, self._stopping, self._beat = desk, store, stopping, beat
         self._room = Room(spec, most=desk.most, most_bytes=desk.most_bytes)
@@ -158,6 +161,13 @@ class Batcher:
             await asyncio.sleep(random.uniform(0.1, 1.0))
         else:
             return
+        if kept := await self._leave_out_kept(batch):  # another process had them in a batch until a moment ago
+            lines = {key: body for key, body in lines.items() if key not in kept}
+            batch.count = len(lines)
+            await self._notes.write(batch)
+        if not lines:
+            self._drop(batch)
+            return
         try:
             batch.id = await self._course.submit(batch, lines, lambda: self._closing or self._stopping())
         except ProviderError as error:
@@ -230,14 +240,20 @@ class Batcher:
         batch = await self._notes.adopt(orphan)
         if batch is None:
             return orphan.keys
-        for key in list(batch.keys):  # whoever was killed had no time to take out of the note what was kept
-            if await self._store.response(key) is not None:
-                del batch.keys[key]
-                self._room.answer(key, None)
+        await self._leave_out_kept(batch)  # whoever was killed had no time to take them out of the note
         self._hold(batch)
         log("batch_found", batch=batch.id, requests=len(batch.keys))
         self._start(self._follow(batch))
         return {}
+
+    async def _leave_out_kept(self, batch: Batch) -> set[str]:
+        """The keys whose answers are in the store."""
+        kept = {key for key in batch.keys if await self._store.response(key) is not None}
+        for key in kept:
+            del batch.keys[key]
+            self._room.held.pop(key, None)
+            self._room.answer(key, None)
+        return kept
 
     def _hold(self, batch: Batch) -> None:
         self._mine[batch.tag] = batch

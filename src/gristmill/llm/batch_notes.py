@@ -20,7 +20,6 @@ from typing import Any
 
 from gristmill.core.store import Store
 
-BEAT = 5.0  # seconds between two signs of life
 SILENT = 6  # beats without a sign after which a process counts as dead
 FORGOTTEN = 86_400.0  # seconds after which the sign of a dead process is swept away
 KEY_LETTERS = 48  # of a key on a line: 192 bits tell keys apart, and with the tag they fit into 64 letters
@@ -53,7 +52,7 @@ def new_batch(place: str, keys: list[str], owner: str) -> Batch:
 class BatchNotes:
     """The notes of all processes about the batches of one model."""
 
-    def __init__(self, store: Store, line: str, *, beat: float = BEAT) -> None:
+    def __init__(self, store: Store, line: str, *, beat: float) -> None:
         self.me = secrets.token_hex(8)
         self._store = store
         self._batches, self._signs = f"batches:{line}", f"batchers:{line}"
