@@ -25,7 +25,7 @@ from gristmill.core import logs, secrets
 from gristmill.core.errors import ConfigError
 
 OLD, NEW = 'sk-canary/orange+"anvil"', "sk-canary-lantern-thimble"
-PASSWORD = "canary-walnut@harbour"
+THIRD = "canary-walnut@harbour"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def run(project: Project, *command: str, code: int, **environment: str) -> bytes
     with subprocess.Popen(project.command(*command), env=full, **pipes) as process:  # type: ignore[call-overload]
         while process.poll() is None:
             for line in arguments_of(process.pid):
-                assert_clean("argv", line, OLD, NEW, PASSWORD)
+                assert_clean("argv", line, OLD, NEW, THIRD)
             time.sleep(0.05)
         said: bytes = process.stdout.read()
     assert process.returncode == code, said.decode()
@@ -119,25 +119,25 @@ def test_a_key_that_the_server_quotes_is_written_nowhere(small: Project, server:
 
 
 def test_the_password_in_a_stores_address_is_said_nowhere(small: Project, server: FakeServer) -> None:
-    address = f"postgresql://miller:{quote(PASSWORD)}@127.0.0.1:1/mill"
+    address = f"postgresql://miller:{quote(THIRD)}@127.0.0.1:1/mill"
     environment = {"LLM_URL": server.url, "LLM_KEY": NEW, "GRISTMILL_STORE": address}
     said = run(small, "run", str(small.folder / "recipe.yaml"), code=2, **environment)
     assert b"127.0.0.1" in said
-    assert_clean("what was printed", said, PASSWORD)
+    assert_clean("what was printed", said, THIRD)
     for place, written in contents(small.workspace):
-        assert_clean(place, written, PASSWORD)
+        assert_clean(place, written, THIRD)
 
 
 def test_a_secret_is_taken_out_in_every_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MILL_KEY", OLD)
     monkeypatch.setenv("MILL_SHORT", "k")
-    monkeypatch.setenv("MILL_STORE", f"postgresql://miller:{quote(PASSWORD)}@host/db")
+    monkeypatch.setenv("MILL_STORE", f"postgresql://miller:{quote(THIRD)}@host/db")
     for name in ("MILL_KEY", "MILL_SHORT", "MILL_STORE"):
         secrets.resolve(f"env:{name}")
     with pytest.raises(ConfigError, match="MILL_GONE is not set"):
         secrets.resolve("env:MILL_GONE")
-    told = b" | ".join(sorted(forms(OLD) | forms(PASSWORD))).decode()
-    assert_clean("a text", secrets.scrub(told).encode(), OLD, PASSWORD)
+    told = b" | ".join(sorted(forms(OLD) | forms(THIRD))).decode()
+    assert_clean("a text", secrets.scrub(told).encode(), OLD, THIRD)
     assert secrets.scrub("thanks, k.") == "thanks, k."
     monkeypatch.setenv("MILL_KEY", NEW)  # rotated: answers to the old one may still be under way
     secrets.resolve("env:MILL_KEY")

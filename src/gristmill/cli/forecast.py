@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Estimate = dict[str, Any]
 
+UNKNOWN = ("train.", "evaluate.", "generate.")
+"""Kinds whose time and cost are missing from an estimate when they were left out of it; the others cost nothing."""
+
 
 def forecast(found: Estimate, budget: dict[str, Any]) -> str:
     """The whole of an estimate, for `check`."""
@@ -46,12 +49,18 @@ def planner_line(found: Estimate, budget: dict[str, Any]) -> str:
         f"{_between(total['calls'], amount)} calls",
         f"{_between(_tokens(total), amount)} tokens",
         _between(total["usd"], money) + (" and what has no price" if found["unpriced"] else ""),
-        _between(total["seconds"], span),
+        _between(total["seconds"], span) + _without(found["stages"]),
     ]
     if found["samples"]:
         parts.append(f"{_between(found['samples'], amount)} samples")
     parts += [f"{_between(steps, amount)} training steps ({name})" for name, steps in found["steps"].items()]
     return f"{', '.join(parts)}{_over(found, budget)}"
+
+
+def _without(stages: dict[str, Estimate]) -> str:
+    """The stages that are not in it because nobody can know yet."""
+    left = dict.fromkeys(s["entry"] for s in stages.values() if s["how"] == "left" and s["kind"].startswith(UNKNOWN))
+    return f" without {' and '.join(left)}" if left else ""
 
 
 def _tokens(total: Estimate) -> list[float]:
@@ -100,7 +109,7 @@ def _between(found: list[float], show: Callable[[float], str]) -> str:
 
 def _notes(found: Estimate) -> str:
     lines = []
-    left = {stage["entry"]: stage for stage in reversed(found["stages"].values()) if stage["how"] == "left"}
+    left = {s["entry"]: s for s in reversed(found["stages"].values()) if s["how"] == "left"}
     for entry, stage in reversed(left.items()):
         known = "; its steps are, not its time" if entry in found["steps"] else ""
         lines.append(f"{entry} is not estimated: {stage['why']}{known}.")

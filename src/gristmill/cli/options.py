@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.core.logs import LEVEL, Level
+
 if TYPE_CHECKING:
     from gristmill.runs.folder import RunFolder
     from gristmill.runs.workspace import Workspace
@@ -19,6 +21,7 @@ WorkspaceFolder = Annotated[
     Path, typer.Option("--workspace", help="Folder of runs and store.", envvar="GRISTMILL_WORKSPACE")
 ]
 HERE = Path(".gristmill")
+LogLevel = Annotated[Level, typer.Option("--log-level", envvar=LEVEL, help="debug: log each call to a model too.")]
 
 
 def open_workspace(folder: Path) -> Workspace:

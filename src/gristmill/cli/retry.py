@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gristmill.cli.options import HERE, Json, Run, WorkspaceFolder, open_run
+from gristmill.cli.options import HERE, Json, LogLevel, Run, WorkspaceFolder, open_run
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +17,7 @@ def retry(
     run: Run = "latest",
     workspace: WorkspaceFolder = HERE,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
     """Send a run's dead letters again. All else is kept; what follows them is brought up to date."""
@@ -24,4 +25,4 @@ def retry(
     from gristmill.runs.identity import plan_of
 
     place, folder = open_run(workspace, run)
-    carry_out(plan_of(folder, place), place, quiet=quiet, json=json, retry=True)
+    carry_out(plan_of(folder, place), place, quiet=quiet, json=json, log=log_level, retry=True)

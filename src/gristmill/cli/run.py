@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.options import HERE, Json, RecipeFile, Sets, WorkspaceFolder, open_workspace, print_json
+from gristmill.cli.options import HERE, Json, LogLevel, RecipeFile, Sets, WorkspaceFolder, open_workspace, print_json
+from gristmill.core.logs import LEVEL, Level
 
 if TYPE_CHECKING:
     from gristmill.runs.execute import Outcome
@@ -28,21 +29,30 @@ def run(
     sets: Sets = None,
     workspace: WorkspaceFolder = HERE,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
     """Run a recipe. The same command goes on where a run ended; a finished run is shown."""
     from gristmill.runs.plan import make_plan
 
-    carry_out(make_plan(recipe, sets), open_workspace(workspace), name=name, quiet=quiet, json=json)
+    carry_out(make_plan(recipe, sets), open_workspace(workspace), name=name, quiet=quiet, json=json, log=log_level)
 
 
 def carry_out(
-    plan: Plan, workspace: Workspace, *, name: str | None = None, quiet: bool, json: bool, retry: bool = False
+    plan: Plan,
+    workspace: Workspace,
+    *,
+    name: str | None = None,
+    quiet: bool,
+    json: bool,
+    log: Level,
+    retry: bool = False,
 ) -> None:
     """Run a plan in the foreground: signals, progress, and how it ended in words or JSON and by the exit code."""
     from gristmill.cli.display import make_display
     from gristmill.runs.execute import execute
 
+    os.environ[LEVEL] = log  # child processes hear it too
     stop = threading.Event()
     _catch_signals(stop)
     with make_display(plan, workspace, quiet=quiet or json) as display:

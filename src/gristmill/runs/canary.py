@@ -23,6 +23,7 @@ import orjson
 import uvloop
 
 from gristmill.core.ask import Usage
+from gristmill.core.errors import ConfigError, InputError
 from gristmill.core.events import EventLog, Listener, Tail
 from gristmill.core.logs import STAGE, logging_to
 from gristmill.core.store import Store
@@ -130,8 +131,7 @@ class _Canary:
         try:
             for index, node in enumerate(self.current.plan.nodes):
                 STAGE.set(node.name)
-                trial = self._left_out(node) or await self._try(index, node)
-                self.trials[node.name] = trial
+                self.trials[node.name] = self._left_out(node) or await self._try(index, node)
         finally:
             await self.current.client.close()
         return list(self.trials.values())
@@ -168,9 +168,14 @@ class _Canary:
             )
         current.events.emit("stage.started", stage=node.name, kind=node.kind, records=len(inputs))
         counts, began = Counts(), time.monotonic()
-        with Writer(output, counts) as writer:
-            await self._run(trial, key, counts, inputs, writer)
-            trial.output = writer.finish("canary", kind=node.kind, complete=False)
+        try:
+            with Writer(output, counts) as writer:
+                await self._run(trial, key, counts, inputs, writer)
+                trial.output = writer.finish("canary", kind=node.kind, complete=False)
+        except (ConfigError, InputError) as error:
+            if exact:
+                raise
+            return Trial(node, "left", why=f"of so few records it makes nothing ({error.message})")
         trial.given, trial.seconds = counts.given, round(time.monotonic() - began, 3)
         trial.lines = [line for line in current.client.lines() if set(line.roles) & set(node.roles)]
         if trial.how == "tried":
