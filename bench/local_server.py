@@ -51,8 +51,8 @@ class Pass:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The address of a llama.cpp server, up to /v1. It dies with this process."""
+def server() -> Iterator[tuple[str, int]]:
+    """The address of a llama.cpp server, up to /v1, and its process. It dies with this one."""
     weights = locate(MODEL, base=Path())
     os.environ[KEY] = secrets.token_urlsafe(16)
     settings = {"model": str(weights.path), "slots": SLOTS, "context": CONTEXT, "threads": THREADS}
@@ -66,7 +66,7 @@ def server() -> Iterator[str]:
     child.stdin.write(orjson.dumps({**settings, "token": os.environ[KEY], "parent": os.getpid()}) + b"\n")
     child.stdin.flush()
     try:
-        yield json.loads(child.stdout.readline())["url"] + "/v1"
+        yield json.loads(child.stdout.readline())["url"] + "/v1", child.pid
     finally:
         child.stdin.close()
         child.wait(30)
@@ -116,7 +116,8 @@ async def adaptive(url: str, number: int) -> Pass:
             nonlocal tokens
             for prompt, most in todo:
                 messages = [Message(role="user", content=prompt)]
-                tokens += (await model.chat(messages, max_tokens=most, temperature=0.8)).usage.output
+                answer = await model.chat(messages, max_tokens=most, temperature=0.8)
+                tokens += answer.usage.output
 
         began = time.monotonic()
         await asyncio.gather(*(worker() for _ in range(32)))
@@ -127,26 +128,34 @@ async def adaptive(url: str, number: int) -> Pass:
     return Pass(tokens / seconds, tokens, seconds, f"limit {line.limit}: {line.why}")
 
 
-async def passes(url: str) -> dict[str, list[Pass]]:
+def cpu_seconds(process: int) -> float:
+    """Used by a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def passes(url: str, process: int) -> dict[str, list[Pass]]:
     found: dict[str, list[Pass]] = {}
     await bare(url, 0, SLOTS, calls=8)  # warm
     number = 0
     for _ in range(REPETITIONS):
         for name in [*(f"bare, {count} in flight" for count in COUNTS), "gristmill, adaptive"]:
             number += 1
-            count = name.split()[1]
+            count, before = name.split()[1], cpu_seconds(process)
             one = await (bare(url, number, int(count)) if name.startswith("bare") else adaptive(url, number))
             found.setdefault(name, []).append(one)
+            each = one.tokens / (cpu_seconds(process) - before)
             print(
-                f"{name:<22} {one.tokens_per_second:7.1f} tokens/s  {one.tokens} in {one.seconds:.1f} s  {one.note}",
+                f"{name:<22} {one.tokens_per_second:6.1f} tokens/s, {each:5.1f} by CPU second of the server; "
+                f"{one.tokens} tokens in {one.seconds:.1f} s  {one.note}",
                 flush=True,
             )
     return found
 
 
 def main() -> None:
-    with server() as url:
-        found = asyncio.run(passes(url))
+    with server() as (url, process):
+        found = asyncio.run(passes(url, process))
     medians = {name: statistics.median(one.tokens_per_second for one in many) for name, many in found.items()}
     best = max((name for name in medians if name.startswith("bare")), key=medians.__getitem__)
     share = medians["gristmill, adaptive"] / medians[best]
