@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.llm.limiter_sim import Latency, Line
 
 from gristmill.llm.limiter import Limiter
@@ -96,6 +98,40 @@ def _seconds(what: Callable[[], None]) -> float:
     began = time.perf_counter()
     what()
     return time.perf_counter() - began
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["answer", "answer", "answer", "refuse", "fail", "share"]),
+        st.floats(0, 100),  # seconds until it happens
+        st.floats(0, 1000),  # Retry-After
+        st.integers(0, 10_000),  # tokens
+    ),
+    max_size=300,
+)
+
+
+@given(EVENTS, st.integers(1, 300), st.integers(1, 300))
+def test_whatever_comes_back_the_limit_stays_within_its_bounds(
+    events: list[tuple[str, float, float, int]], start: int, ceiling: int
+) -> None:
+    now, began = 0.0, 0.0
+    limiter = Limiter(start=start, ceiling=ceiling, clock=lambda: now)
+    for what, seconds, wait, tokens in events:
+        while limiter.try_enter(tokens):
+            began = now
+        now += seconds
+        if what == "share":
+            limiter.allot(1 / (1 + tokens % 3), 1 + tokens % 3)
+        elif limiter.in_flight and what == "answer":
+            limiter.left(now - began, tokens, Quota(100, tokens % 100, wait), tokens)
+        elif limiter.in_flight and what == "refuse":
+            limiter.refused(wait, None, seconds)
+        elif limiter.in_flight:
+            limiter.failed(seconds)
+        assert 1 <= limiter.limit <= ceiling
+        assert limiter.in_flight >= 0
+        assert limiter.why
 
 
 # Rates.
