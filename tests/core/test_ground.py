@@ -172,7 +172,7 @@ def test_everything_else_gets_an_address(error: Exception, transient: bool) -> N
         raise error
     failure = caught.value.failure
     assert (failure.where, failure.transient) == ("generate.qa", transient)
-    assert failure.error.startswith(type(error).__name__)
+    assert failure.reason == type(error).__name__
     said = run_error(caught.value, "stage qa")
     assert said is error if isinstance(error, GristmillError) else "stage qa failed" in said.message
 
