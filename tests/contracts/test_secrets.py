@@ -6,18 +6,23 @@ is read byte by byte, compressed tables and databases unpacked; so are the argum
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import asyncpg
 import pyarrow.parquet as pq
 import pytest
+from tests.core.postgres_server import postgres_server
+from tests.fakes.batch import batch_server
 from tests.fakes.fixtures import FakeServer, fake_server
 from tests.runs.project import PLACES, Project
 
@@ -126,6 +131,37 @@ def test_the_password_in_a_stores_address_is_said_nowhere(small: Project, server
     assert_clean("what was printed", said, THIRD)
     for place, written in contents(small.workspace):
         assert_clean(place, written, THIRD)
+
+
+def test_batches_and_a_shared_store_write_it_nowhere_either(small: Project) -> None:
+    batch = {"size": 50, "seconds": 0.1, "poll": 0.1}
+    writer = {"provider": "openai", "base_url": "env:LLM_URL", "api_key": "env:LLM_KEY", "model": "m", "batch": batch}
+    small.recipe("", models={"writer": writer})
+    recipe = str(small.folder / "recipe.yaml")
+    with batch_server("openai") as server, postgres_server(Path(tempfile.mkdtemp(prefix="gristmill-pg-"))) as postgres:
+        server.reset(api_key=NEW)
+        plain = postgres.new_database()
+        address = plain.replace("postgres@", f"postgres:{quote(THIRD)}@")
+        environment = {"LLM_URL": server.url, "GRISTMILL_STORE": "env:MILL_STORE", "MILL_STORE": address}
+        said = run(small, "run", recipe, code=4, LLM_KEY=OLD, **environment)
+        said += run(small, "run", recipe, code=3, LLM_KEY=NEW, **environment)  # its answers hold no facts
+        said += run(small, "show", "latest", "rejects", code=0, LLM_KEY=NEW, **environment)
+        rows = asyncio.run(everything_in(plain))
+    assert len(rows) > 6
+    assert_clean("the server", b" ".join(rows), OLD, NEW, THIRD)
+    assert_clean("what was printed", said, OLD, NEW, THIRD)
+    for place, written in contents(small.workspace):
+        assert_clean(place, written, OLD, NEW, THIRD)
+
+
+async def everything_in(address: str) -> list[bytes]:
+    """Every value of every row of a database."""
+    link = await asyncpg.connect(address)
+    tables = await link.fetch("SELECT schemaname, tablename FROM pg_tables WHERE tableowner = current_user")
+    ours = [f"{schema}.{table}" for schema, table in tables if schema not in ("pg_catalog", "information_schema")]
+    rows = [row for table in ours for row in await link.fetch(f"SELECT * FROM {table}")]
+    await link.close()
+    return [b" ".join(v if isinstance(v, bytes) else repr(v).encode() for v in row) for row in rows]
 
 
 def test_a_secret_is_taken_out_in_every_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
