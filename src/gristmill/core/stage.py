@@ -3,6 +3,9 @@
     async def run(config, record, ctx) -> list[Record]        a step: one record to some records; may ask a model
     def run(config, records, ctx) -> Iterable[Record]         a pass: needs the whole set
 
+The records of a pass lie on disk: they have a length, and every iteration reads them again, one by one. A pass that
+holds them all (`list(records)`) holds them in memory.
+
 A stage author writes no concurrency, retry, cache, resume, progress, cancel or budget code. `raise Reject("reason")`
 drops one record. A room lists its kinds in one plain dictionary, `STAGES`, in its import-light `stages.py`: kind -> the
 stages it is made of, run in order (most are one; `ingest.read` lists files in a pass, then reads each in a step).

@@ -16,8 +16,12 @@ from gristmill.ingest.stages import SubsetConfig
 
 def run(config: SubsetConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     """What is left out is counted, not listed as rejects: nothing is wrong with it, and the stage before holds it."""
-    pool = [record for record in records if isinstance(record, Chunk)]
-    chosen = nsmallest(config.chunks, pool, key=lambda chunk: (digest_of([ctx.seed, chunk.text]), chunk.id))
-    kept = {chunk.id for chunk in chosen}
-    ctx.count(left_out=len(pool) - len(chosen))
-    yield from (chunk for chunk in pool if chunk.id in kept)
+    ranks = ((digest_of([ctx.seed, r.text]), r.id) for r in records if isinstance(r, Chunk))
+    kept = {chunk for _, chunk in nsmallest(config.chunks, ranks)}
+    left_out = 0
+    for record in records:
+        if record.id in kept:
+            yield record
+        else:
+            left_out += 1
+    ctx.count(left_out=left_out)

@@ -51,7 +51,7 @@ def _proven(workspace: Workspace, weights: Weights, quantization: Quantization) 
 
 def trained(folder: RunFolder, stage: str | None) -> Weights:
     """The weights that a run trained; `stage` chooses among several."""
-    outputs = {name: o for name, o in folder.outputs().items() if any(isinstance(r, Checkpoint) for r in o)}
+    outputs = {name: o for name, o in folder.outputs().items() if any(o.only(Checkpoint))}
     if not outputs or (stage is not None and stage not in outputs):
         has = f"It has: {', '.join(outputs)}." if outputs else "It has not finished a training stage."
         raise InputError(f"run {folder.path.name} has no trained model" + (f" of {stage}" if stage else ""), has)
