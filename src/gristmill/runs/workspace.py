@@ -30,7 +30,12 @@ class Workspace:
         """The file in this folder, or the PostgreSQL server that GRISTMILL_STORE names: its address or `env:NAME`.
 
         An address holds a password, so it comes from the environment alone, never from a recipe or an argument."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the workspace {self.root} cannot be made: {error.strerror}", "Choose another with --workspace."
+            ) from error
         if not os.environ.get(STORE):
             return open_store(self.root / "store.db")
         address = resolve(resolve(f"env:{STORE}"))
