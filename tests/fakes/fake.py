@@ -81,7 +81,7 @@ class Fake:
         self.attempts: Counter[str] = Counter()  # by request hash
         self.answered: Counter[str] = Counter()
         self.statuses: Counter[str] = Counter()
-        self.in_flight = self.most = 0
+        self.in_flight = self.most = self.torn = 0
         self.quota = Quota(self.options.rpm) if self.options.rpm else None
 
     def stats(self) -> dict[str, Any]:
@@ -91,6 +91,7 @@ class Fake:
             "statuses": dict(self.statuses),
             "calls": sum(self.attempts.values()),
             "max_in_flight": self.most,
+            "torn": self.torn,
         }
 
     async def handle(self, request: web.Request, api: Api) -> web.StreamResponse:
@@ -109,6 +110,7 @@ class Fake:
         self.statuses[str(status)] += 1
         if status == 200:
             self.answered[key] += 1
+            self.torn += fault in ("badjson", "drop")
         data = json.dumps(body).encode()
         if fault == "drop" and status == 200:
             return await self._half(request, data)
