@@ -30,7 +30,7 @@ from aiohttp import web
 
 OPTIONS: dict[str, Any] = {
     "seed": 1,
-    "seconds": 0.3,  # how long a batch takes
+    "seconds": 0.1,  # how long a batch takes
     "p429": 0.0,  # of all calls
     "p500": 0.0,
     "lost_replies": 0,  # so many next batches are taken, and the reply to the hand-in is lost

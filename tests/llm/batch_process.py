@@ -20,7 +20,7 @@ from gristmill.llm import batch
 from gristmill.llm.client import Client
 from gristmill.llm.spec import AnthropicSpec, OpenAISpec
 
-batch.BEAT, batch.GRACE = 0.25, 1.5  # of 5 and 60 seconds: nobody waits that long in a test
+batch.BEAT, batch.GRACE = 0.2, 1.5  # of 5 and 60 seconds: nobody waits that long in a test
 
 
 async def ask(asked: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ class Desk:
         return self.clients[-1]
 
     def model(self, server: BatchServer, client: Client | None = None, **spec: Any) -> Model:
-        entry = {"size": 10, "seconds": 0.1, "poll": 0.1} | spec.pop("batch", {})
+        entry = {"size": 10, "seconds": 0.1, "poll": 0.05} | spec.pop("batch", {})
         kind = OpenAISpec if server.provider == "openai" else AnthropicSpec
         made = kind(provider=server.provider, model="m", base_url=server.url, batch=entry, **spec)
         return (client or self.client()).model("writer", made, stage="qa")
@@ -65,7 +65,7 @@ class Desk:
 async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     monkeypatch.setattr(batch, "BEAT", 0.1)
     monkeypatch.setattr(batch, "GRACE", 0.6)
-    monkeypatch.setattr(batch, "TICK", 0.05)
+    monkeypatch.setattr(batch, "TICK", 0.02)
     made = Desk(open_store(tmp_path / "store.db"), tmp_path)
     yield made
     for client in made.clients:
@@ -126,13 +126,13 @@ async def test_whatever_passes_is_overcome_and_paid_once(
 
 async def test_of_an_expired_batch_only_what_is_missing_is_handed_in_again(server: BatchServer, desk: Desk) -> None:
     server.reset(expiring=1, expired=0.3)
-    assert right(await ask(desk.model(server), 10))
+    assert right(await ask(desk.model(server, batch={"seconds": 0.5}), 10))
     assert list(server.stats()["batches"].values()) == [10, 3]
 
 
 async def test_of_a_cancelled_batch_what_was_done_is_kept(server: BatchServer, desk: Desk) -> None:
     server.reset(seconds=30, expired=0.4)
-    asking = asyncio.create_task(ask(desk.model(server), 10))
+    asking = asyncio.create_task(ask(desk.model(server, batch={"seconds": 0.5}), 10))
     while not (made := server.stats()["batches"]):
         await asyncio.sleep(0.05)
     server.tune(seconds=0.2)

@@ -17,11 +17,11 @@ from tests.fakes.batch import BatchServer, batch_server
 
 from gristmill.core.store import open_store
 
-COUNT, SIZE = 30, 12
+COUNT, SIZE = 14, 6
 STEP = 0.02
 
 
-@pytest.fixture(scope="module", params=["openai", "anthropic"])
+@pytest.fixture(scope="module", params=["openai", pytest.param("anthropic", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> Iterator[BatchServer]:
     with batch_server(request.param) as served:
         yield served
@@ -78,7 +78,7 @@ def asker(server: BatchServer, tmp_path: Path) -> Iterator[Asker]:
 
 
 PHASES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = {
-    "before the hand-in": ({"taking_s": 0.3, "p500": 0.0}, lambda s: bool(s["calls"]) and not s["batches"]),
+    "before the hand-in": ({"taking_s": 0.3}, lambda s: bool(s["calls"]) and not s["batches"]),
     "on its way": ({"taking_s": 0.8}, lambda s: s["calls"].get("create", 0) == 1),
     "handed in, not yet known": ({"reply_s": 5.0}, lambda s: len(s["batches"]) == 1),
     "handed in, listed late": ({"reply_s": 5.0, "list_lag_s": 0.7}, lambda s: len(s["batches"]) == 1),
@@ -87,7 +87,10 @@ PHASES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = {
 }
 
 
-@pytest.mark.parametrize("phase", PHASES)
+QUICK = {"handed in, not yet known", "being read"}
+
+
+@pytest.mark.parametrize("phase", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in PHASES])
 def test_killed(asker: Asker, phase: str) -> None:
     options, ripe = PHASES[phase]
     asker.server.reset(**options)
@@ -98,6 +101,7 @@ def test_killed(asker: Asker, phase: str) -> None:
     asker.paid_once()
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(asker: Asker) -> None:
     asker.server.reset(seconds=0.4, line_ms=15.0, duplicates=0.2, p500=0.05)
     luck = random.Random(asker.server.provider)
@@ -117,6 +121,7 @@ def test_two_at_once_hand_in_each_request_once(asker: Asker) -> None:
     asker.paid_once()
 
 
+@pytest.mark.slow
 def test_who_waits_for_another_process_takes_over_when_that_dies(asker: Asker) -> None:
     asker.server.reset(seconds=1.5)
     first = asker.start()

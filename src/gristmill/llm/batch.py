@@ -191,7 +191,7 @@ class Batcher:
         return {key: line for key, line in lines.items() if key not in held and self._room.awaited(key)}
 
     async def _follow(self, batch: Batch) -> None:
-        """To its end. If that is not to be had (the key is refused), its note stays: whoever asks for its keys again
+        """To its end. If that is not to be had (the key is refused), it is anybody's: whoever asks for its keys again
         follows it again."""
         try:
             if batch.id is None:
@@ -200,6 +200,8 @@ class Batcher:
             if batch.id is not None:
                 await self._course.follow(batch, batch.id)
         except ProviderError as error:
+            batch.owner = ""
+            await self._notes.write(batch)
             self._room.fail(batch.keys, error)
         self._drop(batch)
         self._room.place(batch.keys)

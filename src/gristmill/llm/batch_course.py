@@ -23,7 +23,7 @@ from gristmill.llm.provider import Refused, Reply, Unanswered, Unreached
 T = TypeVar("T")
 
 GROWTH, LONGEST_POLL = 1.3, 300.0  # how intervals between looks grow, and their longest, in seconds
-TRIES = 6  # of handing a batch in, and of reading its results
+TRIES = 6  # of reading results
 LONGEST_WAIT = 60.0  # seconds before an exchange is tried again
 PATIENCE = 3600.0  # seconds for which a provider that answers nothing is asked again after a batch under way
 LONGEST_PAUSE = 600.0  # seconds before a batch that the account had no room for is handed in again
@@ -41,7 +41,7 @@ class Course:
     async def submit(self, batch: Batch, lines: dict[str, bytes], halted: Callable[[], bool]) -> str | None:
         """The provider's id; None if the run was stopped before the batch was taken."""
         named = [(batch.line_name(key), body) for key, body in lines.items()]
-        tries = refusals = 0
+        refusals = 0
         while not halted():
             try:
                 return await self._desk.submit(batch, named)
@@ -49,15 +49,13 @@ class Course:
                 refusals += 1
                 wait = _wait(refusals, error.retry_after)
                 log("batch_refused", error=error.message, wait=wait)
-            except Unanswered as error:
-                tries += 1
-                sure = isinstance(error, Unreached | NotTaken)  # that nothing was taken
-                if not sure and (found := await self.find(batch)) is not None:
-                    return found
-                if tries == TRIES:
+            except (Unreached, NotTaken):
+                raise
+            except Unanswered as error:  # it may have been taken
+                log("batch_perhaps_taken", error=error.message)
+                if (found := await self.find(batch)) is None:
                     raise
-                wait = _wait(tries, error.retry_after)
-                log("batch_not_taken", error=error.message, wait=wait)
+                return found
             await asyncio.sleep(wait)
         return None
 
