@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def under_way(project: Project, path: Path) -> Iterator[subprocess.Popen[bytes]]
         until = time.monotonic() + 60
         while time.monotonic() < until and not list(project.workspace.glob("runs/*/manifest.json")):
             time.sleep(0.05)
-        while time.monotonic() < until and not state(project)["rate"]:
+        while time.monotonic() < until and not ((seen := state(project))["rate"] and seen["rate"]["answers"]):
             time.sleep(0.1)
         yield process
     finally:
@@ -102,24 +103,24 @@ def test_paused_killed_and_gone_on_with(project: Project, fake: FakeServer) -> N
 def test_the_picture_fits_any_terminal(project: Project, fake: FakeServer) -> None:
     fake.reset(latency_ms=100)
     path = recipe(project, fake.url)
-    for columns in ("30", "64", "140"):
+    for columns, command in ((140, ("run", path)), (64, ("status", "--watch")), (30, ("status", "--watch"))):
         main, side = pty.openpty()
-        environment = {**os.environ, "GRISTMILL_WORKSPACE": str(project.workspace), "COLUMNS": columns, "TERM": "xterm"}
-        command = project.command("run", path) if columns == "140" else project.command("status", "--watch")
-        if columns == "30":
-            project.run("run", path)
-            path = recipe(project, fake.url, seed=8)
-        process = subprocess.Popen(command, env=environment, stdout=side, stderr=side)
+        environment = {**os.environ, "GRISTMILL_WORKSPACE": str(project.workspace), "TERM": "xterm"}
+        environment |= {"COLUMNS": str(columns)}
+        process = subprocess.Popen(project.command(*command), env=environment, stdout=side, stderr=side)
         os.close(side)
         said = b""
-        try:
+        with suppress(OSError):  # how a terminal ends
             while piece := os.read(main, 4096):
                 said += piece
-        except OSError:
-            pass
         os.close(main)
         assert process.wait(60) == 0
-        assert b"facts" in said and b"Traceback" not in said
+        assert b"facts" in said and b"Traceback" not in said and b"little" in said
+        assert max(len(plain(line)) for line in said.splitlines()) <= columns or columns == 140  # paths end a run
+
+
+def plain(line: bytes) -> str:
+    return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", line).decode().strip("\r")
 
 
 def event(name: str, at: float, **data: Any) -> dict[str, Any]:

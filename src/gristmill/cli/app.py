@@ -48,7 +48,8 @@ def main() -> None:
     if os.environ.get(DEBUG) != "1":
         sys.excepthook = _defect
     try:
-        code = app(standalone_mode=False)  # a reader that has gone (head, less) ends in exit code 1, in silence
+        command = typer.main.get_command(app)  # `app()` would put typer's own hook for defects in place of ours
+        code = command(standalone_mode=False)  # a reader that has gone (head, less) ends in exit code 1, in silence
     except GristmillError as error:
         code = _complain(error)
     except TyperException as error:

@@ -1,0 +1,59 @@
+"""What is said when something goes wrong: to whom, how often, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tests.fakes.fixtures import FakeServer
+from tests.runs.project import Project
+
+
+def test_dead_letters_and_the_log_say_what_happened_to_whom(project: Project, fake: FakeServer) -> None:
+    fake.reset(refuse="Orvale", p500=0.3)
+    project.recipe(
+        fake.url, models={"writer": {"provider": "openai", "base_url": fake.url, "model": "m", "attempts": 20}}
+    )
+    run = project.go("--name", "mine", "--log-level", "debug")
+    fake.reset(refuse="", p500=0)
+    told = project.run("show", "mine", "rejects", "--stage", "facts").stdout
+    rows = [row for row in project.rejects(run, "facts") if row["status"] == "failed"]
+    assert rows and f"{len(rows)} failed: sent again by `gristmill retry mine`" in told and "failed" in told
+    row = rows[0]["id"]
+    [*_, last] = json.loads(project.run("show", "mine", "log", row[:8], "--json").stdout)
+    assert (
+        last["event"] == "dead letter" and last["row"] == row and last["stage"] == "facts" and last["level"] == "info"
+    )
+    lines = json.loads(project.run("show", "mine", "log", "--limit", "1000", "--json").stdout)
+    assert {"retried", "answered"} <= {line["event"] for line in lines}
+    assert all(line["run"] == run["run"] and line["stage"] == "facts" for line in lines if "row" in line)
+    assert all(line["request"] for line in lines if line["event"] in ("retried", "answered"))
+    shown = project.run("show", "mine", "log", row[:8]).stdout
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d info ", shown) and "dead letter" in shown
+    page = (Path(run["folder"]) / "report.html").read_text()
+    assert "failed</td>" in page and "<h2>Cost</h2>" in page
+    assert "retry" in project.run("retry", "--help").stdout
+
+
+def test_a_run_without_trouble_logs_nothing(project: Project, fake: FakeServer) -> None:
+    project.recipe(fake.url)
+    run = project.go()
+    assert not (Path(run["folder"]) / "log.ndjson").exists()
+    assert project.run("show", "latest", "log").stdout.strip() == "nothing unusual happened"
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_file(project: Project, fake: FakeServer) -> None:
+    project.recipe(fake.url)
+    run = project.go()
+    (Path(run["folder"]) / "manifest.json").write_text("{")
+    said = project.run("status", "latest", code=1).stderr
+    assert "Traceback" not in said and said.startswith("error: ") and len(said.splitlines()) == 2
+    kept = re.search(r"Its traceback is in (\S+\.txt);", said)
+    assert kept is not None
+    assert "Traceback" in Path(kept[1]).read_text()
+    Path(kept[1]).unlink()
+    told = json.loads(project.run("status", "latest", "--json", code=1).stdout)
+    assert told["exit"] == 1 and "traceback" in told["hint"]
+    Path(told["hint"].split(" is in ")[1].split(";")[0]).unlink()
+    assert "Traceback" in project.run("status", "latest", code=1, GRISTMILL_DEBUG="1").stderr
