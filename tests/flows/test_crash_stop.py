@@ -93,9 +93,9 @@ def test_a_run_started_twice_is_refused_and_names_who_holds_it(project: Project,
     with attempt(project) as first:
         first.wait_until(lambda: fake.stats()["calls"] >= 2)
         refused = json.loads(project.run("run", project.folder / "recipe.yaml", "--json", code=2).stdout)
-        assert "is running already" in refused["error"]
-        assert str(first.process.pid) in refused["error"]
-        assert re.search(r"since \d{4}-\d\d-\d\d \d\d:\d\d", refused["error"])
+        assert "is running already" in refused["message"]
+        assert str(first.process.pid) in refused["message"]
+        assert re.search(r"since \d{4}-\d\d-\d\d \d\d:\d\d", refused["message"])
         assert "gristmill stop" in refused["hint"]
         code, out, errors = first.end()
     assert code == 0, errors
