@@ -26,7 +26,7 @@ FIRST = 10
 JUDGED_AFTER = 20
 """Records of a stage before its share of failures is judged."""
 
-UNWRITTEN, OVERHEAD = 4 << 20, 1000
+UNWRITTEN, OVERHEAD = 1 << 20, 1000
 """Bytes of results that may wait to be written when another row group is begun, and what each takes besides its own:
 steps can be faster than a disk."""
 
