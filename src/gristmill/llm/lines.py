@@ -119,6 +119,8 @@ class Lines:
         return batcher_of(provider, self._store, spec.batch, stopping=self._stopping)
 
     def _limiter(self, provider: Provider, spec: ModelSpec) -> Limiter:
+        if not provider.shared:  # an engine of our own has slots of its own
+            return _new_limiter(spec)
         limiter = self._limiters.get(provider.name)
         if limiter is None:
             limiter = self._limiters[provider.name] = _new_limiter(spec)
