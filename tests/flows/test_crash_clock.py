@@ -62,7 +62,10 @@ def clock(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
     return step
 
 
-@pytest.mark.parametrize("hours", [5, -5])
+SOME_HOURS = pytest.mark.parametrize("hours", [5, pytest.param(-5, marks=pytest.mark.slow)])
+
+
+@SOME_HOURS
 def test_a_step_while_it_works_changes_nothing(
     project: Project, fake: FakeServer, clock: Callable[[int], None], hours: int
 ) -> None:
@@ -77,7 +80,7 @@ def test_a_step_while_it_works_changes_nothing(
     assert repeated(fake) == 0
 
 
-@pytest.mark.parametrize("hours", [5, -5])
+@SOME_HOURS
 def test_a_step_between_two_attempts_expires_no_budget_and_repeats_nothing(
     project: Project, fake: FakeServer, clock: Callable[[int], None], hours: int
 ) -> None:

@@ -59,7 +59,7 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
     return text
 
 
-@pytest.mark.parametrize("left", [0, 8_000])
+@pytest.mark.parametrize("left", [0, pytest.param(8_000, marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up_stops_the_run_with_what_it_has(project: Project, fake: FakeServer, left: int) -> None:
     """While answers come in, files may suddenly grow no longer, or only a little: what a full disk does, without one.
     The run says so even where not a line of its own can be written."""
@@ -96,6 +96,7 @@ def test_a_folder_that_may_not_be_written_is_named(project: Project, fake: FakeS
     assert answered(fake) == 0
 
 
+@pytest.mark.slow
 def test_a_workspace_that_became_unwritable_says_so_and_goes_on_when_it_is_not(
     project: Project, fake: FakeServer
 ) -> None:

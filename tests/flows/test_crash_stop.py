@@ -52,7 +52,7 @@ def made(outcome: dict[str, Any]) -> dict[str, bytes]:
     return {k: v for k, v in stage_bytes(Path(outcome["folder"])).items() if not k.startswith("stages/01-read.files")}
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_stops_a_run_cleanly_and_the_same_command_goes_on(
     undisturbed: dict[str, bytes], project: Project, fake: FakeServer, sign: signal.Signals
 ) -> None:
@@ -71,6 +71,7 @@ def test_a_signal_stops_a_run_cleanly_and_the_same_command_goes_on(
     assert made(outcome) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once_and_costs_at_most_what_was_in_flight(
     undisturbed: dict[str, bytes], project: Project, fake: FakeServer
 ) -> None:
