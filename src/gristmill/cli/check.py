@@ -30,7 +30,9 @@ def check(
     workspace: WorkspaceFolder = HERE,
     json: Json = False,
 ) -> None:
-    """Check a recipe: types, models, keys, prompts, files; with --canary, what it will cost.
+    """Check a recipe: types, models, keys, prompts, files.
+
+    With --canary it says what the run will take: calls, tokens, dollars, hours, samples, training steps.
 
     Nothing is asked without --canary. What a canary asks counts against the recipe's budget, and the run finds the
     answers: they are not paid for twice.

@@ -28,7 +28,7 @@ def status(
     workspace: WorkspaceFolder = HERE,
     json: Json = False,
 ) -> None:
-    """Show a run's progress, limits, cost and what is left; without RUN, all runs."""
+    """Show a run's progress, cost and what is left; or all runs."""
     from gristmill.runs.status import Watch, run_states
 
     place = open_workspace(workspace)
