@@ -1,4 +1,4 @@
-"""Writes docs/reference.md: every verb of the command line and every stage kind, from the code itself.
+"""Writes docs/reference.md: models, every stage kind and every verb of the command line, from the code itself.
 
 python .ci/reference.py [FILE]
 """
@@ -12,7 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from gristmill.core.stage import STAGES, StageConfig
+from gristmill.llm.budget import Limits
+from gristmill.llm.spec import AnthropicSpec, BatchSpec, LocalSpec, OpenAISpec, PriceSpec, StageSpec
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "reference.md"
@@ -22,6 +26,15 @@ HEAD = """# Reference
 Written by `make docs` from the code; a test keeps it current.
 """
 SHARED = set(StageConfig.model_fields)
+MODELS: dict[str, type[BaseModel]] = {
+    "provider: openai": OpenAISpec,
+    "provider: anthropic": AnthropicSpec,
+    "provider: local": LocalSpec,
+    "from: a stage": StageSpec,
+    "price": PriceSpec,
+    "batch": BatchSpec,
+    "budget": Limits,
+}
 
 
 def named(schema: dict[str, Any], known: dict[str, Any]) -> str:
@@ -48,7 +61,7 @@ def shown(schema: dict[str, Any], name: str, required: list[str]) -> str:
     return f"`{default}`" if default not in ("", None, [], {}) else ""
 
 
-def rows(config: type[StageConfig], fields: set[str]) -> list[str]:
+def rows(config: type[BaseModel], fields: set[str]) -> list[str]:
     schema = config.model_json_schema()
     required, known = schema.get("required", []), schema.get("$defs", {})
     return [
@@ -58,7 +71,7 @@ def rows(config: type[StageConfig], fields: set[str]) -> list[str]:
     ]
 
 
-def table(config: type[StageConfig], fields: set[str]) -> str:
+def table(config: type[BaseModel], fields: set[str]) -> str:
     found = rows(config, fields)
     return "\n".join(["| key | is | default | |", "|---|---|---|---|", *found]) if found else "No keys of its own."
 
@@ -74,6 +87,15 @@ def stages() -> list[str]:
             says = (config.__doc__ or "").strip() if "__doc__" in vars(config) else ""
             parts += [f"### {kind}", f"{takes} → {gives}", says, table(config, set(config.model_fields) - SHARED)]
     return [part for part in parts if part]
+
+
+def models() -> list[str]:
+    """What a recipe says of its models and its budget."""
+    parts = ["## Models"]
+    for title, config in MODELS.items():
+        keys = set(config.model_json_schema()["properties"])
+        parts += [f"### {title}", (config.__doc__ or "").strip(), table(config, keys)]
+    return parts
 
 
 def help_of(*verb: str) -> str:
@@ -93,7 +115,7 @@ def verbs() -> list[str]:
 
 def main(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text("\n\n".join([HEAD.strip(), *stages(), *verbs()]) + "\n", "utf-8")
+    target.write_text("\n\n".join([HEAD.strip(), *models(), *stages(), *verbs()]) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

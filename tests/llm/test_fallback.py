@@ -54,7 +54,7 @@ def nowhere() -> str:
 
 
 REFUSALS = [
-    ({"api_key": "another"}, "401.*Incorrect API key", "`api_key` names"),
+    ({"status": 401, "words": "Incorrect key provided."}, "401: Incorrect key", "`api_key` names"),
     ({"model": "another"}, "404", "the model's name"),
     ({"status": 402, "words": "Payment required."}, "402: Payment required", "no money"),
     ({"broke": True}, "429.*quota", "no money"),

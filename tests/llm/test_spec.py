@@ -6,7 +6,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from gristmill.core.errors import ConfigError
-from gristmill.llm.spec import LocalSpec, ModelSpec, OpenAISpec, StageSpec, local_identity, remote_identity
+from gristmill.llm.spec import (
+    AnthropicSpec,
+    LocalSpec,
+    ModelSpec,
+    OpenAISpec,
+    StageSpec,
+    local_identity,
+    remote_identity,
+)
 
 SPEC: TypeAdapter[Any] = TypeAdapter(ModelSpec)
 REMOTE = {"provider": "openai", "model": "m", "base_url": "http://localhost:1/v1"}
@@ -18,6 +26,9 @@ REMOTE = {"provider": "openai", "model": "m", "base_url": "http://localhost:1/v1
         (REMOTE, OpenAISpec),
         ({"provider": "local", "model": "smollm2-135m-instruct", "threads": 2}, LocalSpec),
         ({"from": "tune", "context": 1024}, StageSpec),
+        ({"provider": "anthropic", "model": "m", "api_key": "env:KEY"}, AnthropicSpec),
+        ({**REMOTE, "stream": True, "first_token_timeout": 5, "rpm": 60, "fallback": ["spare"]}, OpenAISpec),
+        ({**REMOTE, "price": {"input": 0.1, "output": 0.4}, "batch": {"size": 10}}, OpenAISpec),
     ],
 )
 def test_an_entry_becomes_its_kind_and_comes_back_the_same(raw: dict[str, Any], kind: type) -> None:
@@ -38,6 +49,11 @@ def test_an_entry_becomes_its_kind_and_comes_back_the_same(raw: dict[str, Any], 
         ({**REMOTE, "base_url": "http://me:secret@host/v1"}, "no user, password"),
         ({**REMOTE, "concurrency": 0}, "greater than or equal to 1"),
         ({"from": "tune", "provider": "local"}, "Extra inputs are not permitted"),
+        ({**REMOTE, "idle_timeout": 5}, "need `stream: true`"),
+        ({**REMOTE, "stream": True, "batch": {}}, "a batch cannot `stream`"),
+        ({**REMOTE, "headers": {"X-Api-Key": "abc"}}, "`X-Api-Key` holds a secret"),
+        ({**REMOTE, "price": {"input": 1}}, "Field required"),
+        ({**REMOTE, "batch": {"size": 0}}, "greater than or equal to 1"),
         ("smollm2", "a model needs"),
     ],
 )
