@@ -19,7 +19,7 @@ import orjson
 
 from gristmill.core.errors import ConfigError, StoreError
 from gristmill.core.store.base import CLOSED, Batch, Store
-from gristmill.core.store.layout import connect, open_file, packed
+from gristmill.core.store.layout import READER_CACHE_KIB, connect, open_file, packed
 from gristmill.core.store.types import STATUSES, Hold, Payer, Spent, Status, by_payer
 
 READ_CHUNK = 50_000  # keys per query
@@ -109,6 +109,7 @@ class SqliteStore(Store):
                 raise StoreError(CLOSED)
             reader = connect(self.path)
             reader.execute("PRAGMA query_only = 1")
+            reader.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             self._readers.append(reader)
         self._local.reader = reader
         return reader
