@@ -159,7 +159,7 @@ def rows(path: Path) -> Iterator[Row]:
 
 def rows_of(part: pa.Table | pa.RecordBatch) -> list[Row]:
     names = part.schema.names
-    return [dict(zip(names, row, strict=True)) for row in zip(*(c.to_pylist() for c in part.columns), strict=True)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*[c.to_pylist() for c in part.columns], strict=True)]
 
 
 def as_numbers(ids: Sequence[str]) -> Ids:
