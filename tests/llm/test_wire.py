@@ -280,6 +280,15 @@ async def test_an_answer_of_another_shape_is_no_answer(reply: str) -> None:
     assert isinstance(error, Unanswered) and error.charged
 
 
+async def test_a_web_page_is_the_wrong_address() -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html><title>Welcome</title>", content_type="text/html")
+
+    async with serving(page) as url:
+        error = await failed("openai", url)
+    assert isinstance(error, Unusable) and "Welcome" in error.message and "base_url" in error.hint
+
+
 async def test_an_endless_answer_is_cut_and_paid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gristmill.llm.wire.LARGEST_REPLY", 1 << 20)
     sent = 0

@@ -30,7 +30,7 @@ SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.05}
 
 
 CERTAIN = 1000.0  # added to a token's logit: nothing else can be drawn
-KEPT_PROMPTS = 256  # rendered and not all sent yet; more than the requests under way
+KEPT_PROMPTS = 128  # rendered and not all sent yet; more than the requests under way
 
 
 class LocalProvider:
@@ -65,6 +65,7 @@ class LocalProvider:
         self._emit = emit
         self._prompts: dict[int, tuple[object, list[int]]] = {}  # by identity; what is kept keeps its own
         self._engine: LocalEngine | None = None
+        self._proven: Wire | None = None  # to an engine that ends its answers as it should
         self._starting = asyncio.Lock()
 
     async def send(self, request: Request) -> Reply:
@@ -95,7 +96,7 @@ class LocalProvider:
     async def close(self) -> None:
         if self._engine is not None:
             await self._engine.stop()
-            self._engine = None
+            self._engine = self._proven = None
 
     def _rendered(self, request: Request) -> list[int]:
         """The prompt's tokens. A request is looked at before it is sent, and again when it is; it is rendered once."""
@@ -138,19 +139,31 @@ class LocalProvider:
         return body
 
     async def _wire(self) -> Wire:
+        """To an engine that lives: the one there is, or a new one."""
+        if self._proven is not None and self._engine is not None and self._engine.alive:
+            return self._proven
         async with self._starting:
             if self._engine is None:
                 self._engine = LocalEngine(await self._gguf(), self._settings, log=self._log(), emit=self._emit)
-            if self._engine.wire is None or not self._engine.alive:
+            if self._proven is None or not self._engine.alive:
+                self._proven = None
                 await self._engine.stop()
-                await self._prove_stops(await self._engine.start())
-            return self._engine.wire
+                wire = await self._engine.start()
+                await self._prove_stops(wire)
+                self._proven = wire
+            return self._proven
 
     async def _prove_stops(self, wire: Wire) -> None:
         """Whether the engine ends an answer at every token that ends a turn in the model's own template: each is made
         the only one that it can write. What it reads out of the file it keeps to itself."""
         for stop in sorted(self.renderer.stop_ids):
-            body = {"prompt": [stop], "max_tokens": 2, "temperature": 0, "logit_bias": [[stop, CERTAIN]]}
+            body = {
+                "prompt": [stop],
+                "max_tokens": 2,
+                "temperature": 0,
+                "logit_bias": [[stop, CERTAIN]],
+                "cache_prompt": False,
+            }
             answer, _ = await wire.post("/v1/completions", body)
             if read_completion(answer).finish != "stop":
                 raise ConfigError(

@@ -40,6 +40,8 @@ KEEP_SECONDS = 15  # an idle connection: servers close theirs after 20 s and mor
 DNS_SECONDS = 300
 SILENCE_SECONDS = 60  # until the kernel asks whether the other end still lives: routers forget silent connections
 
+WRONG_ADDRESS = "Check base_url: it ends in /v1 on most servers."
+
 _NO_HEADER = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -96,6 +98,8 @@ class Wire:
         try:
             found = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
+            if raw.lstrip().startswith(b"<"):
+                raise Unusable(f"{self.url} answers with a web page: {words_of(raw)}", WRONG_ADDRESS) from error
             raise Unanswered(f"{self.url} answered with malformed JSON: {words_of(raw)}", charged=True) from error
         if not isinstance(found, dict):
             message = f"{self.url} answered with something else than an object: {words_of(raw)}"
