@@ -19,9 +19,20 @@ def content_of(identity: str, request: Request, *, sample: int, attempt: int, se
         "sample": sample,
         "attempt": attempt,
     }
-    for name in ("messages", "prompt", "texts", "stop", "schema", "grammar", "fresh"):
-        if value := getattr(request, name):
-            content[name] = value
+    if request.messages:
+        content["messages"] = request.messages
+    if request.prompt:
+        content["prompt"] = request.prompt
+    if request.texts:
+        content["texts"] = request.texts
+    if request.stop:
+        content["stop"] = request.stop
+    if request.schema:
+        content["schema"] = request.schema
+    if request.grammar:
+        content["grammar"] = request.grammar
+    if request.fresh:
+        content["fresh"] = True
     if request.temperature > 0:
         content["seed"] = seed
     return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
