@@ -45,12 +45,12 @@ def paid_roles(plan: Plan) -> dict[str, bool]:
 def planner_line(found: Estimate, budget: dict[str, Any]) -> str:
     """One line: calls, tokens, dollars, hours, samples, training steps; and whether the budget is enough."""
     total = found["total"]
-    parts = [
-        f"{_between(total['calls'], amount)} calls",
-        f"{_between(_tokens(total), amount)} tokens",
-        _between(total["usd"], money) + (" and what has no price" if found["unpriced"] else ""),
-        _between(total["seconds"], span) + _without(found["stages"]),
-    ]
+    parts = []
+    if total["calls"][1]:
+        parts = [f"{_between(total['calls'], amount)} calls", f"{_between(_tokens(total), amount)} tokens"]
+    if total["usd"][1] or found["unpriced"]:
+        parts.append(_between(total["usd"], money) + (" and what has no price" if found["unpriced"] else ""))
+    parts.append(_between(total["seconds"], span) + _without(found["stages"]))
     if found["samples"]:
         parts.append(f"{_between(found['samples'], amount)} samples")
     parts += [f"{_between(steps, amount)} training steps ({name})" for name, steps in found["steps"].items()]
