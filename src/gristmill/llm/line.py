@@ -41,8 +41,9 @@ class LineStatus:
 class Line:
     """A provider, the limiter it may share with others of the same server, model and key, and what became of it.
 
-    `unkept` answers have come and are not durable yet: each has given its slot back, as long as they are fewer than
-    the slots; so a kill costs no more answers than may be in flight, and a slow disk slows the line down.
+    `unkept` answers have come and are not durable yet. They have given their slots back, as long as they are fewer than
+    half of the slots: a commit does not keep the line waiting, a slow disk does, and a kill costs no more answers than
+    may be in flight and half as many.
     """
 
     def __init__(
@@ -60,6 +61,11 @@ class Line:
         self.down: ProviderError | None = None
         self._again = 0.0
         self._seen: deque[tuple[float, int]] = deque(maxlen=64)  # when, and how many were answered by then
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether an answer may give its slot back before it is durable."""
+        return 2 * self.unkept < self.limiter.limit
 
     async def send(self, key: str, request: Request) -> Reply | None:
         """One attempt; None where another process has just kept the answer."""

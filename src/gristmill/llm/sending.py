@@ -121,7 +121,7 @@ class Sender:
             usage, cost = Usage(call.tokens_in, call.request.max_tokens, known=False), call.bid.nano
         spent = usage.input + usage.output
         slot = line.batcher is None
-        if slot and line.unkept < line.limiter.limit:
+        if slot and line.keeps_up:
             slot = False
             line.limiter.left(seconds, spent if known else 0, reply.quota, usage.output)
         line.answered += 1
