@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from tests.fakes.fixtures import FakeServer
 from tests.llm.lines import KINDS, PROVIDERS, openai, question
 
 from gristmill.core.errors import ProviderError
+from gristmill.core.logs import logging_to
 from gristmill.llm.demand import fits, without_bounds
 from gristmill.llm.probe import REMEMBERED_SECONDS
 from gristmill.llm.provider import Provider, Reply, Request, Unanswered
@@ -148,6 +150,17 @@ async def test_a_parameter_that_is_not_taken_is_left_out(one_server: FakeServer,
     assert name not in body and body.get("max_completion_tokens", body.get("max_tokens")) == 50
     assert [note["without"] for note in notes.kept.values()] == [[name]]
     assert "deep" not in reply.text or name != "stop"  # it is cut here instead
+
+
+async def test_what_is_left_out_is_said_in_the_log(one_server: FakeServer, tmp_path: Path) -> None:
+    one_server.fresh(refuses="temperature", json_modes="json_object")
+    with logging_to(tmp_path / "log.ndjson", run="r"):
+        async with openai(one_server.url) as provider:
+            await provider.send(STRUCTURED)
+    said = [orjson.loads(line) for line in (tmp_path / "log.ndjson").read_bytes().splitlines()]
+    assert [line["event"] for line in said] == ["parameter refused", "json mode refused", "json mode refused"]
+    assert said[0]["parameter"] == "temperature" and "Only the default" in said[0]["words"]
+    assert [line["next"] for line in said[1:]] == ["bare", "object"]
 
 
 async def test_what_cannot_be_left_out_is_final(one_server: FakeServer) -> None:

@@ -17,7 +17,7 @@ from gristmill.core.errors import ProviderError
 from gristmill.core.secrets import scrub
 from gristmill.llm.demand import Demand, Demands, fits, in_words
 from gristmill.llm.failure import BadRequest, hidden_failure
-from gristmill.llm.openai import UNLIMITED_SLOTS, byte_bound, line_name, patience_of
+from gristmill.llm.openai import byte_bound, line_name, patience_of
 from gristmill.llm.probe import Notes, Probe, Traits
 from gristmill.llm.provider import Reply, Request, Unanswered, Withheld
 from gristmill.llm.quota import Quota
@@ -57,7 +57,6 @@ class AnthropicProvider:
     def __init__(self, spec: AnthropicSpec, *, notes: Notes | None = None) -> None:
         self.spec = spec
         self.identity = remote_identity(spec)
-        self.concurrency = spec.concurrency or UNLIMITED_SLOTS
         self.attempts = spec.attempts
         headers = {"anthropic-version": VERSION, **spec.headers}
         patience = patience_of(spec)

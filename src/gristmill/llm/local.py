@@ -55,7 +55,6 @@ class LocalProvider:
         self.renderer = Renderer.load(weights)
         self.identity = local_identity(weights.sha256, self.renderer.template_hash, quantization)
         self.name = f"local {weights.path.name} {quantization}" if quantization else f"local {weights.path.name}"
-        self.concurrency = spec.concurrency
         self.context = min(spec.context, self.renderer.context)
         self.prompt_cache = spec.prompt_cache
         self._weights = weights

@@ -21,7 +21,6 @@ from gristmill.llm.spec import OpenAISpec, RemoteSpec, remote_identity
 from gristmill.llm.wire import Patience, Wire
 
 MESSAGE_OVERHEAD = 16  # tokens of template around one message; the widest common template takes 11
-UNLIMITED_SLOTS = 1024  # requests in flight where the recipe sets no limit: the line's limiter finds the best below it
 
 WAYS = {
     "auto": ("schema", "bare", "object", "prompt"),
@@ -44,7 +43,6 @@ class OpenAIProvider:
     def __init__(self, spec: OpenAISpec, *, notes: Notes | None = None) -> None:
         self.spec = spec
         self.identity = remote_identity(spec)
-        self.concurrency = spec.concurrency or UNLIMITED_SLOTS
         self.attempts = spec.attempts
         self.wire = Wire(spec.url(), api_key=spec.api_key, patience=patience_of(spec), headers=spec.headers)
         self._notes = notes

@@ -58,7 +58,6 @@ class Reply:
 
 class Provider(Protocol):
     identity: str
-    concurrency: int
     attempts: int
 
     @property

@@ -40,6 +40,7 @@ KEEP_SECONDS = 15  # an idle connection: servers close theirs after 20 s and mor
 DNS_SECONDS = 300
 SILENCE_SECONDS = 60  # until the kernel asks whether the other end still lives: routers forget silent connections
 
+KEPT_HEADS = 32
 WRONG_ADDRESS = "Check base_url: it ends in /v1 on most servers."
 
 _NO_HEADER = re.compile(r"[\x00-\x1f\x7f]")
@@ -276,6 +277,8 @@ class Wire:
         headers = {"Host": base.host_port_subcomponent, "User-Agent": "gristmill", "Accept": "*/*"}
         headers |= self.headers() | {"Content-Type": content_type}
         lines = [f"{method} {base.raw_path.rstrip('/')}{path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        if len(self._heads) >= KEPT_HEADS:  # paths with ids in them
+            self._heads.clear()
         head = self._heads[method, path, content_type] = "\r\n".join([*lines, "Content-Length: "]).encode("latin-1")
         return head
 
