@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from gristmill.core.errors import StoreError
 from gristmill.core.events import Event, Listener
 
 if TYPE_CHECKING:
     from gristmill.runs.plan import Plan
+    from gristmill.runs.status import Ledger
     from gristmill.runs.workspace import Workspace
 
 REFRESH = 2.0
@@ -54,6 +56,7 @@ class _Heard:
         self.plan = plan
         self.workspace = workspace
         self.run: str | None = None
+        self._ledger: Ledger = {}
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
@@ -74,9 +77,10 @@ class _Heard:
         """None until the run has started."""
         if self.run is None:
             return None
-        ledger = self.workspace.store.spent_by_stage(self.run)
+        with suppress(StoreError):  # the run hears of it too, and ends; until then the last picture stands
+            self._ledger = self.workspace.store.spent_by_stage(self.run)
         with self._lock:
-            found = self.progress.state(time.time(), ledger)
+            found = self.progress.state(time.time(), self._ledger)
         state = self.progress.ended or "running"
         return {"id": self.run, "name": self.plan.recipe.name, "state": state, "error": None, "hint": None, **found}
 
