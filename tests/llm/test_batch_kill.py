@@ -87,7 +87,7 @@ PHASES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = {
 }
 
 
-QUICK = {"handed in, not yet known", "being read"}
+QUICK = {"handed in, not yet known"}
 
 
 @pytest.mark.parametrize("phase", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in PHASES])

@@ -58,6 +58,7 @@ class Step:
         key = digest_of(["step", self.node_key])
         reader = self.current.reader
         self.feed = Feed(self.inputs, self.store, key, reader=reader, again=self.retry, begin=self._begin)
+        self.stopped = Cancelled("stopped", "Run the same command again to go on.")
         self.crew = Crew(self.feed, self._one, width=self._width, pulse=self._pulse)
 
     async def run(self, writer: Writer) -> None:
@@ -68,7 +69,7 @@ class Step:
         finally:
             await self.store.flush()
         if self.current.stopping():
-            raise Cancelled("stopped", "Run the same command again to go on.")
+            raise self.stopped
         self._show(last=True)
         self._judge(final=True)
         await asyncio.get_running_loop().run_in_executor(self.current.reader, self._write, writer)
@@ -106,8 +107,9 @@ class Step:
             with self.guard:
                 made = await self.code(self.node.config, from_row(job.row), self.context)
                 value = orjson.dumps({"records": [record.to_row() for record in made]})
-        except Cancelled:
-            return  # it asked for more while the run was stopping: the next run begins it again
+        except Cancelled as told:  # it asked for more while the run was stopping: the next run begins it again
+            self.stopped = max(self.stopped, told, key=lambda said: len(said.message))  # what is left under way is told
+            return
         except Rejection as reject:
             status, value = "rejected", orjson.dumps({"reject": [reject.reason, reject.detail]})
         except StageFailure as failed:
