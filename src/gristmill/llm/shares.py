@@ -3,7 +3,7 @@
 Every process keeps a note per line in the store and renews it about once a second: that it is there, whether it wants
 to send, and which others it has seen. Those that want to send divide the line's limits evenly. Who comes anew sends
 nothing until every other has seen it and made room; who has sent nothing for a while gives its part up. A process that
-was killed stops renewing its note and is forgotten after five missed beats.
+was killed is forgotten after five missed beats, and at once by those who can see that it has ended.
 
 Clocks: the age of a note never heard of before is told by the store (one clock for writing and reading it); from then
 on it is alive as long as it changes by this process's own monotonic clock. So no clock that is wrong or jumps matters.
@@ -13,10 +13,13 @@ What the limiter learned (its best level, where it was refused) is a note beside
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from gristmill.core.errors import StoreError
@@ -52,7 +55,7 @@ class Shares:
     def __init__(self, store: Store, *, beat: float = BEAT) -> None:
         self._store = store
         self._beat = beat
-        self._me = uuid.uuid4().hex
+        self._me = f"{_here()} {os.getpid()} {uuid.uuid4().hex}"
         self._lines: dict[str, _Line] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -120,7 +123,7 @@ class Shares:
         """The notes of the others that are alive."""
         now, alive = time.monotonic(), {}
         for name, note in self._store.notes(mine.space).items():
-            if name in (self._me, LEARNED):
+            if name in (self._me, LEARNED) or _is_dead(name):
                 continue
             before = mine.heard.get(name)
             if before is None:
@@ -145,3 +148,27 @@ class Shares:
         if learned and learned != mine.learned:
             mine.learned = learned
             await self._store.put_note(mine.space, LEARNED, learned)
+
+
+@cache
+def _here() -> str:
+    """This machine since it was started, and which of its processes can be seen from here; what no other has if that
+    cannot be told."""
+    with suppress(OSError):
+        started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{started}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    return uuid.uuid4().hex
+
+
+def _is_dead(name: str) -> bool:
+    """Whether the process behind a note is known to have ended."""
+    where, _, rest = name.partition(" ")
+    if where != _here():
+        return False
+    try:
+        os.kill(int(rest.partition(" ")[0]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's, and alive
+        return False
+    return False
