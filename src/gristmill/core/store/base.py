@@ -147,7 +147,7 @@ class Store(ABC):
         is told to whoever writes or flushes next."""
         number = STATUS_NUMBER[status]
         with self._gathering:
-            batch = self._open_batch(len(value))
+            batch = self._open_batch(len(value), urgent=False)
             batch.results[key] = number, value
             batch.unwaited = True
 
@@ -187,7 +187,7 @@ class Store(ABC):
     def _disconnect(self) -> None:
         """Let go of files and connections, once the last batch is written."""
 
-    def _open_batch(self, size: int = 0) -> Batch:
+    def _open_batch(self, size: int = 0, *, urgent: bool = True) -> Batch:
         """The batch that gathers, with room for so many bytes more. The lock is held."""
         while self._batch.size > MOST_BYTES and not self._closed:
             self._gathering.wait()
@@ -198,7 +198,7 @@ class Store(ABC):
             raise lost
         self._batch.size += size
         self._batch.count += 1
-        if self._idle:
+        if self._idle and (urgent or not self._batch.unwaited):  # the writer knows already that there is something
             self._idle = False
             self._gathering.notify_all()
         return self._batch
@@ -215,11 +215,10 @@ class Store(ABC):
                 if self._closed and not self._batch.writes:
                     return None
                 self._idle = True
-                alone = self._batch.writes and not self._gathering.wait(0 if self._closed else LAZY)
-                if alone:
-                    break
                 if not self._batch.writes:
                     self._gathering.wait()
+                elif self._closed or not self._gathering.wait(LAZY):
+                    break
             self._idle = False
             self._let_gather()
             batch, self._batch = self._batch, Batch()
