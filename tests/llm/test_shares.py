@@ -102,7 +102,7 @@ async def test_who_sends_nothing_gives_its_part_up_and_gets_it_back(tmp_path: Pa
 
 async def test_a_note_of_a_process_long_dead_holds_nobody_up(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store.db")
-    await store.put_note("limits:line", "dead", {"beat": 7, "wants": True, "seen": []})
+    await store.put_note("limits:line", "dead", {"beat": 7, "wants": True, "seen": {}})
     await asyncio.sleep(5 * BEAT + 0.1)
     limiter, shares = Limiter(ceiling=8, start=8), Shares(store, beat=BEAT)
     began = time.monotonic()

@@ -42,7 +42,8 @@ class _Line:
     limiter: Limiter
     beat: int = 0
     wants: bool = True
-    holds: bool = False  # others have made room
+    asked: int = 1  # the beat that first said so
+    holds: bool = False  # all others have seen that beat, and made room
     idle: int = 0  # beats without a request
     activity: float = 0.0
     heard: dict[str, tuple[int, float]] = field(default_factory=dict)  # others: their last beat, and when it came
@@ -107,7 +108,8 @@ class Shares:
         mine.beat += 1
         if mine.holds:
             self._divide(mine)  # room is made before the newcomer hears that it was seen
-        told = {"beat": mine.beat, "wants": mine.wants, "seen": sorted(self._others(mine))}
+        seen = {name: note["beat"] for name, note in self._others(mine).items() if note["wants"]}
+        told = {"beat": mine.beat, "wants": mine.wants, "seen": seen}
         await self._store.put_note(mine.space, self._me, told)
         self._divide(mine)
 
@@ -117,7 +119,8 @@ class Shares:
         mine.activity = limiter.activity
         mine.idle = 0 if busy else mine.idle + 1
         if mine.beat:
-            mine.wants = mine.idle < MISSED
+            before, mine.wants = mine.wants, mine.idle < MISSED
+            mine.asked = mine.asked if before else mine.beat + 1
 
     def _others(self, mine: _Line) -> dict[str, dict[str, Any]]:
         """The notes of the others that are alive."""
@@ -139,7 +142,7 @@ class Shares:
         if not mine.wants:
             mine.holds = not others
         elif not mine.holds:
-            mine.holds = all(self._me in note["seen"] for note in others)
+            mine.holds = all(note["seen"].get(self._me, 0) >= mine.asked for note in others)
         processes = len(others) + 1
         mine.limiter.allot(1 / processes if mine.holds else 0, processes)
 
