@@ -56,13 +56,13 @@ class Wire:
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, watched: bool = False) -> None:
         while data := await source.read(1 << 16):
             if watched and self.cut and b"COMMIT" in data:
-                if self.cut == "after":
+                when, self.cut, self.cuts = self.cut, None, self.cuts + 1
+                if when == "after":
                     for other in self._open:
                         if other is not sink:
                             other.transport.abort()  # nobody hears the answer
                     sink.write(data)
                     await asyncio.sleep(0.1)
-                self.cut, self.cuts = None, self.cuts + 1
                 return self._cut_all()
             sink.write(data)
             await sink.drain()
