@@ -33,7 +33,7 @@ from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights, locate
 
 NAME = "smollm2-135m-instruct"
-SPEC = LocalSpec(provider="local", model=NAME, concurrency=2, context=512, threads=2)
+SPEC = LocalSpec(provider="local", model=NAME, concurrency=2, context=512, threads=1)
 
 
 class City(BaseModel):
