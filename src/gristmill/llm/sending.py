@@ -188,7 +188,13 @@ class Sender:
             return
         call.line.limiter.failed(seconds)
         self._owed.add(owed := asyncio.ensure_future(self._charge(call, None)))
-        owed.add_done_callback(self._owed.discard)
+        owed.add_done_callback(self._settled)
+
+    def _settled(self, owed: asyncio.Future[None]) -> None:
+        """What the store could not write then stays held in it, and is charged by the next attempt."""
+        self._owed.discard(owed)
+        if not owed.cancelled():
+            owed.exception()
 
     async def _charge(self, call: Call, usage: Usage | None) -> None:
         """A call that brought no answer costs what the provider says, else all it had reserved."""
