@@ -136,7 +136,7 @@ class Budget:
         limit = self.limits.seconds
         if limit is None or self.seconds < limit:
             return None
-        return _reached("seconds", f"{limit:g}", f"{self.seconds:.0f}")
+        return _reached("seconds", f"{limit:g} seconds", f"{self.seconds:.0f}")
 
     def try_reserve(self, bid: Bid) -> bool:
         """Room for one call, if there is some at once."""
@@ -220,11 +220,11 @@ class Budget:
         if late := self.out_of_time():
             return late
         if room.calls < 1:
-            return _reached("calls", str(limits.calls), str(used.calls))
+            return _reached("calls", f"{limits.calls} calls", str(used.calls))
         if room.tokens < bid.tokens:
-            return _reached("tokens", str(limits.tokens), f"{used.tokens}, and the next call may take {bid.tokens}")
+            return _reached("tokens", f"{limits.tokens} tokens", f"{used.tokens}, the next call may take {bid.tokens}")
         if room.nano < bid.nano:
-            said = f"${used.nano / NANO:.4f}, and the next call may cost ${bid.nano / NANO:.4f}"
+            said = f"${used.nano / NANO:.4f}, the next call may cost ${bid.nano / NANO:.4f}"
             return _reached("usd", f"${limits.usd:g}", said)
         return None
 
@@ -275,6 +275,6 @@ def _nano(usd: float | None) -> int:
 
 def _reached(name: str, limit: str, used: str) -> BudgetError:
     return BudgetError(
-        f"the budget of {limit} {name} is reached (used: {used})",
+        f"the budget of {limit} is reached (used: {used})",
         f"The run is paused and nothing is lost: raise budget.{name} and run again.",
     )

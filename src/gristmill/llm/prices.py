@@ -115,7 +115,8 @@ def _of_recipe(price: PriceSpec, *, in_batches: bool) -> Price:
 
 def _of_table(entry: dict[str, Any], share: float) -> Price:
     def nano(name: str) -> int:
-        return round(entry.get(name, entry["input"]) * share * NANO)
+        dollars: float = entry.get(name, entry["input"])
+        return round(dollars * share * NANO)
 
     above = entry.get("above")
     then = _of_table({**entry, **above, "above": None}, share) if above else None
