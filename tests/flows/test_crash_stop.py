@@ -71,24 +71,6 @@ def test_a_signal_stops_a_run_cleanly_and_the_same_command_goes_on(
     assert made(outcome) == undisturbed
 
 
-@pytest.mark.slow
-def test_a_second_signal_stops_at_once_and_costs_at_most_what_was_in_flight(
-    undisturbed: dict[str, bytes], project: Project, fake: FakeServer
-) -> None:
-    fake.reset(latency_ms=4000)
-    with attempt(project) as first:
-        first.wait_until(lambda: fake.stats()["calls"] >= CONCURRENCY)
-        first.process.send_signal(signal.SIGINT)
-        first.hears("stopping after the answers under way")
-        first.process.send_signal(signal.SIGINT)
-        assert first.end(seconds=3)[0] == 130, "it did not wait for the answers"
-    asked = set(fake.stats()["attempts"])
-    fake.reset(latency_ms=0)
-    outcome = project.go()
-    assert len(asked & set(fake.stats()["answered"])) <= CONCURRENCY
-    assert made(outcome) == undisturbed
-
-
 def test_a_run_started_twice_is_refused_and_names_who_holds_it(project: Project, fake: FakeServer) -> None:
     fake.reset(latency_ms=1500)
     with attempt(project) as first:
@@ -125,6 +107,24 @@ def test_two_runs_at_once_in_one_workspace_tear_nothing_and_ask_at_most_once_eac
     calls = sum(store.spent(json.loads(text)["run"]).calls for text in (out, other_out))
     store.close()
     assert calls == answered(fake), "each is charged for what it asked"
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_at_once_and_costs_at_most_what_was_in_flight(
+    undisturbed: dict[str, bytes], project: Project, fake: FakeServer
+) -> None:
+    fake.reset(latency_ms=4000)  # it goes on answering those who left: the last test here that uses it
+    with attempt(project) as first:
+        first.wait_until(lambda: fake.stats()["calls"] >= CONCURRENCY)
+        first.process.send_signal(signal.SIGINT)
+        first.hears("stopping after the answers under way")
+        first.process.send_signal(signal.SIGINT)
+        assert first.end(seconds=3)[0] == 130, "it did not wait for the answers"
+    asked = set(fake.stats()["attempts"])
+    fake.reset(latency_ms=0)
+    outcome = project.go()
+    assert len(asked & set(fake.stats()["answered"])) <= CONCURRENCY
+    assert made(outcome) == undisturbed
 
 
 @pytest.mark.slow
