@@ -19,7 +19,7 @@ from tests.llm.conftest import user
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError, ProviderError, Reject
 from gristmill.core.records import Message
-from gristmill.core.store import Store, open_store
+from gristmill.core.store import open_store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec, StageSpec
 
