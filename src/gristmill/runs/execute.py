@@ -40,7 +40,7 @@ from gristmill.runs.passes import link_weights, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
 from gristmill.runs.steps import Step
-from gristmill.runs.tables import LAYOUT
+from gristmill.runs.tables import LAYOUT, give_back
 from gristmill.runs.workspace import Workspace
 
 
@@ -230,6 +230,7 @@ class _Runner:
             self._count_costs(node, counts)
             await current.client.close()  # engines are let go: a stage that trains wants their memory
             made = writer.finish(fingerprint, kind=node.kind, complete=not counts.unreachable)
+        give_back()
         if not counts.unreachable and node.stage.keep:
             place = output.folder.relative_to(current.workspace.root).as_posix()
             await current.workspace.store.put_result(fingerprint, place.encode())

@@ -45,11 +45,16 @@ REJECTS = pa.schema(
         ("body", pa.string()),
     ]
 )
-ROWS, BYTES = 1000, 4 << 20
+ROWS, BYTES = 500, 1 << 20
 """A row group ends at whichever it reaches first; of the bytes, the records' bodies are counted."""
 
 _REPEATING = ["type", "marks", "status", "reason"]
 """Columns with few values. A dictionary of the others would only cost memory."""
+
+
+def give_back() -> None:
+    """Memory that is free goes back to the system. The C library keeps it in the hope of more to come."""
+    pa.default_memory_pool().release_unused()
 
 
 class TableWriter:

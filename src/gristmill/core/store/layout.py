@@ -16,8 +16,8 @@ from gristmill.core.errors import ConfigError
 
 VERSION = 2
 BUSY_SECONDS = 60
-CACHE_KIB = 8 << 10  # of the writing connection; the system's own cache does the rest
-READER_CACHE_KIB = 2 << 10  # of each thread that reads: keys come without an order, so more would hold little more
+CACHE_KIB = 2 << 10  # of the writing connection; the system's own cache does the rest
+READER_CACHE_KIB = 1 << 10  # of each thread that reads: keys come without an order, so more would hold little more
 PAGE = 2048  # bytes; an index by digests touches one page for every key that comes, whatever the page holds
 WAL_PAGES = 8000  # the longer the log, the less often the pages of the indexes are written to their places
 
