@@ -110,7 +110,8 @@ class Story:
             time.sleep(0.004)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-            self.may_repeat += int(self.fake.stats()["max_in_flight"])
+            most = int(self.fake.stats()["max_in_flight"])
+            self.may_repeat += most + most // 2  # in flight, and answered but not yet durable
         process.communicate()
 
     def go(self, *arguments: str) -> tuple[int, dict[str, Any]]:
