@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import pickle  # only to show that an error survives the way between two processes
+import threading
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,10 @@ from gristmill.core.errors import (
     not_installed,
     run_error,
 )
-from gristmill.core.events import EventLog, read_events
+from gristmill.core.events import EventLog, LineFile, read_events
 from gristmill.core.extras import EXTRAS, extra_of, install_line, missing
 from gristmill.core.files import atomic, link_tree, sha256_file, write_text
+from gristmill.core.logs import log, logging_to
 from gristmill.core.prompt import Prompt, read_prompt
 from gristmill.core.records import Draft, Message, Origin, Sample, Task, from_row
 from gristmill.core.secrets import resolve
@@ -106,6 +109,10 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
         sha256_file(tmp_path)
 
 
+def no_links(*_: object) -> None:
+    raise OSError(errno.EXDEV, "other device")
+
+
 def test_a_linked_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / "source", tmp_path / "to" / "target"
     write_text(source / "a/b.txt", "one")
@@ -115,9 +122,6 @@ def test_a_linked_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
     link_tree(source, target)
     assert (target / "a/b.txt").read_text() == "two"
 
-    def no_links(*_: object) -> None:
-        raise OSError(errno.EXDEV, "other device")
-
     monkeypatch.setattr(os, "link", no_links)
     link_tree(source, target)
     assert (target / "a/b.txt").stat().st_ino != (source / "a/b.txt").stat().st_ino
@@ -126,6 +130,25 @@ def test_a_linked_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="named pipe"):
         link_tree(source, target)
     assert (target / "a/b.txt").read_text() == "two" and [p.name for p in target.parent.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_linked_folder_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    source, target = tmp_path / "source", tmp_path / "to" / "target"
+    write_text(source / "a/b.txt", "one")
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def heard(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", heard)
+    link_tree(source, target)
+    folders = [target.parent, target, target / "a"]
+    assert {path.stat().st_ino for path in (folders if links else [*folders, target / "a/b.txt"])} <= set(synced)
 
 
 def test_a_secret_is_read_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,3 +218,43 @@ def test_half_an_event_never_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     log.close()
     assert [e["event"] for e in read_events(tmp_path / "e.ndjson")] == ["a", "c"]
     assert list(read_events(tmp_path / "nowhere")) == []
+
+
+def test_what_is_said_after_the_end_is_written_nowhere(tmp_path: Path) -> None:
+    with logging_to(tmp_path / "log.ndjson", run="r"):
+        log("first")
+        late = copy_context()  # as a task or a thread has that was started here
+    with logging_to(tmp_path / "silent.ndjson", run="r"):
+        silent = copy_context()
+    events = EventLog(tmp_path / "e.ndjson")
+    events.close()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with (tmp_path / "foreign").open("wb") as one, (tmp_path / "other").open("wb") as two:
+        late.run(log, "late")
+        silent.run(log, "late")
+        events.emit("late")
+        assert (os.fstat(one.fileno()).st_size, os.fstat(two.fileno()).st_size) == (0, 0)
+    assert [line["event"] for line in read_events(tmp_path / "log.ndjson")] == ["first"]
+    assert not (tmp_path / "silent.ndjson").exists() and len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_file_of_lines_may_be_closed_while_others_write(tmp_path: Path) -> None:
+    lines = LineFile(tmp_path / "l.ndjson")
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            lines.append('{"event":"x"}')
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    lines.close()
+    lines.close()  # twice is once
+    foreign = (tmp_path / "foreign").open("wb")
+    done.wait(0.05)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert os.fstat(foreign.fileno()).st_size == 0
+    foreign.close()

@@ -21,11 +21,14 @@ from gristmill.core.secrets import scrub
 LONGEST = 1 << 20
 """Bytes of a line, at most."""
 
+CLOSED = -1
+"""In place of a descriptor."""
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
 
-class Lines:
+class LineFile:
     """A file of JSON lines that only grows: each line whole or not there, from any thread, without a secret in it."""
 
     def __init__(self, path: Path) -> None:
@@ -42,16 +45,22 @@ class Lines:
             os.ftruncate(self._fd, size - (len(tail) - (tail.rfind(b"\n") + 1)))
 
     def append(self, line: str) -> None:
-        """All of it or nothing: on a full disk, half a line would swallow the one after it."""
+        """All of it or nothing: on a full disk, half a line would swallow the one after it. Of what comes after the end
+        (from a task or a thread that outlived it) nothing: the descriptor may be another file's by then."""
         raw = scrub(line).encode(errors="backslashreplace") + b"\n"  # a broken file name's bytes, as JSON escapes
         with self._lock:
+            if self._fd == CLOSED:
+                return
             size = os.fstat(self._fd).st_size
             if os.write(self._fd, raw) < len(raw):
                 os.ftruncate(self._fd, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:
-        os.close(self._fd)
+        with self._lock:
+            if self._fd != CLOSED:
+                os.close(self._fd)
+                self._fd = CLOSED
 
 
 class EventLog:
@@ -62,7 +71,7 @@ class EventLog:
 
     def __init__(self, path: Path, *listeners: Listener) -> None:
         self.listeners = list(listeners)
-        self._lines = Lines(path)
+        self._lines = LineFile(path)
         self._ahead = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def emit(self, event: str, **data: Any) -> None:

@@ -53,7 +53,7 @@ def sha256_file(path: Path) -> str:
 def link_tree(source: Path, target: Path) -> None:
     """The same files under another folder: hard links where the file system has them, copies elsewhere.
 
-    They are gathered beside it and moved there together, so that a kill never leaves half of them.
+    They are gathered beside it and moved there together, durably, so that a kill never leaves half of them.
     """
     import shutil
 
@@ -62,12 +62,17 @@ def link_tree(source: Path, target: Path) -> None:
             os.link(src, dst)
         except OSError:
             shutil.copy2(src, dst)
+            with open(dst, "rb") as copy:  # noqa: PTH123
+                os.fsync(copy.fileno())
 
     gathered = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         shutil.copytree(source, gathered, copy_function=place)
+        for folder, _, _ in os.walk(gathered):
+            fsync_folder(Path(folder))
         if target.exists():
             shutil.rmtree(target)
         gathered.rename(target)
+        fsync_folder(target.parent)
     finally:
         shutil.rmtree(gathered, ignore_errors=True)

@@ -5,8 +5,8 @@
 
 Events say how a run goes on; the log says what went wrong on the way, and to whom. Who is meant comes from context
 variables: the executor sets the stage and the row, the client the request. What nobody listens to costs a lookup: the
-file is made, and structlog imported, by the first line. A line that cannot be written (the disk is full) is left out:
-what must not be lost is in the store, and the store's own error ends the run.
+file is made, and structlog imported, by the first line. A line that cannot be written (the disk is full, the run has
+ended) is left out: what must not be lost is in the store, and the store's own error ends the run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
-from gristmill.core.events import Lines
+from gristmill.core.events import LineFile
 
 RUN: ContextVar[str | None] = ContextVar("run", default=None)
 STAGE: ContextVar[str | None] = ContextVar("stage", default=None)
@@ -37,7 +37,7 @@ Level = Literal["info", "debug"]
 class _Sink:
     """What structlog writes to: one method for each level."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: LineFile) -> None:
         self.info = self.debug = lines.append
 
 
@@ -48,22 +48,23 @@ class _Log:
         self.path = path
         self.debug = level == "debug"
         self._lock = threading.Lock()
-        self._lines: Lines | None = None
+        self._lines: LineFile | None = None
         self._logger: Any = None
+        self._closed = False
 
     def write(self, level: Level, event: str, data: dict[str, Any]) -> None:
         with suppress(OSError):
-            if self._logger is None:
-                self._open()
+            if self._logger is None and not self._opened():
+                return
             getattr(self._logger, level)(event, **data)
 
-    def _open(self) -> None:
+    def _opened(self) -> bool:
         import structlog
 
         with self._lock:
-            if self._lines is not None:
-                return
-            self._lines = Lines(self.path)
+            if self._closed or self._logger is not None:
+                return not self._closed
+            self._lines = LineFile(self.path)
             self._logger = structlog.wrap_logger(
                 _Sink(self._lines),
                 processors=[
@@ -74,10 +75,13 @@ class _Log:
                 ],
                 wrapper_class=structlog.BoundLogger,
             )
+            return True
 
     def close(self) -> None:
-        if self._lines is not None:
-            self._lines.close()
+        with self._lock:
+            self._closed = True
+            if self._lines is not None:
+                self._lines.close()
 
 
 _LOG: ContextVar[_Log | None] = ContextVar("log", default=None)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -157,6 +158,8 @@ class RunFolder:
         (self.path / "summary.json").unlink(missing_ok=True)
         for left in self.path.glob("stages/*/.*.tmp"):
             left.unlink(missing_ok=True)
+        for half in (*self.path.glob("stages/.*.tmp"), *self.path.glob("checkpoints/.*.tmp")):
+            shutil.rmtree(half)  # in a container the next process may have the same number, and want the same name
 
     @contextmanager
     def locked(self) -> Iterator[None]:
