@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -243,6 +246,71 @@ async def test_each_clock_has_its_own_words(handler: Handler, spec: dict[str, An
     assert caught.value.charged and "Raise the model's" in caught.value.hint
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+WORKING = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+@asynccontextmanager
+async def speaking(pieces: Iterable[bytes], pause: float) -> AsyncIterator[str]:
+    """The address of a server that answers one request by these bytes, with a pause after each."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(OSError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(over.wait(), pause)
+        writer.close()
+        speakers.release()
+
+    over, speakers = asyncio.Event(), asyncio.Semaphore(0)
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        over.set()
+        await speakers.acquire()
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "pause"),
+    [
+        ([WORKING] * 15, 0.1),
+        ([WORKING], 1.5),
+        ([HEAD[n : n + 1] for n in range(15)], 0.1),
+        ([HEAD, *[b"X-Padding: 1\r\n"] * 14], 0.1),
+    ],
+    ids=["working", "silent", "letters", "lines"],
+)
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"timeout": 0.3}, r"did not answer within 0\.3 s"),
+        ({"timeout": 0.3, "stream": True, "first_token_timeout": 5}, r"did not answer within 0\.3 s"),
+        ({"timeout": 5, "stream": True, "first_token_timeout": 0.3}, r"begin its answer within 0\.3 s"),
+    ],
+    ids=["whole", "streamed", "first"],
+)
+async def test_a_head_that_never_ends_stops_no_clock(
+    pieces: list[bytes], pause: float, spec: dict[str, Any], words: str
+) -> None:
+    began = time.monotonic()
+    async with speaking(pieces, pause) as url, openai(url, **spec) as provider:
+        with pytest.raises(Unanswered, match=words) as caught:
+            await provider.send(question())
+        assert time.monotonic() - began < 1 and caught.value.charged
+
+
+async def test_a_server_may_say_that_it_is_working() -> None:
+    body = b'{"choices":[{"message":{"content":"Four."},"finish_reason":"stop"}]}'
+    answer = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    async with speaking([WORKING, WORKING, answer], 0.1) as url, openai(url, timeout=2) as provider:
+        assert (await provider.send(question())).text == "Four."
+
+
 async def test_a_slow_answer_within_its_clocks_is_an_answer() -> None:
     handler = dripping(0.3, 0.1, PIECES)
     spec = {"stream": True, "first_token_timeout": 1, "idle_timeout": 0.5, "timeout": 5}
@@ -259,10 +327,11 @@ async def test_a_connection_that_never_stands() -> None:
         with socket.socket() as another:
             another.setblocking(False)
             another.connect_ex(address)
-            wire = Wire(f"http://127.0.0.1:{address[1]}", patience=Patience(connect=0.2, total=3))
-            with pytest.raises(Unreached, match=r"no connection within 0\.2 s"):
-                await wire.post("/v1", {})
-            await wire.close()
+            for patience in (Patience(connect=0.2, total=3), Patience(connect=3, total=0.2)):
+                wire = Wire(f"http://127.0.0.1:{address[1]}", patience=patience)
+                with pytest.raises(Unreached, match=r"no connection within 0\.2 s"):
+                    await wire.post("/v1", {})
+                await wire.close()
         for connection in taken:
             connection.close()
 

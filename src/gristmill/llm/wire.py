@@ -6,7 +6,8 @@ adds (cookies, redirects, forms, middleware) no model's API uses. Redirects are 
 sent.
 
 A request has four clocks: until the connection stands, until the answer begins, between two signs of life, and in all.
-An unstreamed answer begins when it is finished, and so has only the first and the last.
+An unstreamed answer begins when it is finished, and so has only the first and the last. The head of an answer is timed
+by us: the protocol's own timer starts anew with every byte, and stops for good at a `102 Processing`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class Wire:
         self._headers: dict[str, str] | None = None
         self._heads: dict[tuple[str, str, str], bytes] = {}  # requests up to their length
         self._line: tuple[TCPConnector, ClientRequest] | None = None
-        self._timeout = ClientTimeout(connect=self.patience.connect, sock_connect=self.patience.connect)
+        self._standing = min(self.patience.connect, self.patience.total)
+        self._timeout = ClientTimeout(connect=self._standing, sock_connect=self._standing)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], Quota | None]:
         """The answer's JSON object, and what the provider says is left of its limits."""
@@ -183,7 +185,7 @@ class Wire:
             hint = "Check that the server runs, and its address."
             raise Unreached(f"cannot reach {self.url}: {error}", hint) from error
         except TimeoutError as error:
-            message = f"cannot reach {self.url}: no connection within {self.patience.connect:g} s"
+            message = f"cannot reach {self.url}: no connection within {self._standing:g} s"
             raise Unreached(message, "Check its address, and the network.") from error
         except (ClientError, OSError) as error:
             raise self._broken(error, charged=False) from error
@@ -200,18 +202,19 @@ class Wire:
         """Send a request, and wait for the head of its answer."""
         head = self._heads.get((method, path, content_type)) or self._head(method, path, content_type)
         protocol = _protocol(connection)
-        left, first = deadline - asyncio.get_running_loop().time(), self.patience.first
-        protocol.set_response_params(read_until_eof=True, read_timeout=left if first is None else min(left, first))
+        protocol.set_response_params(read_until_eof=True)
         if protocol.transport is None:
             raise ConnectionResetError("closed by the server")
         protocol.transport.write(b"%b%d\r\n\r\n%b" % (head, len(data), data))
-        protocol.start_timeout()
+        timer = asyncio.get_running_loop().call_at(self._begin(deadline), _give_up, protocol)
         try:
             message, payload = await protocol.read()
-            while message.code < 200:  # 100 Continue, 103 Early Hints: not the answer yet
+            while message.code < 200:  # 100 Continue, 102 Processing: not the answer yet
                 message, payload = await protocol.read()
         except ServerTimeoutError as error:
-            raise self._late("begin its answer" if first else "answer", "first_token_timeout", first) from error
+            raise self._late_to_begin() from error
+        finally:
+            timer.cancel()
         return message, payload
 
     async def _rest(self, connection: Connection, payload: StreamReader, deadline: float) -> bytes:
@@ -241,11 +244,9 @@ class Wire:
         self, connection: Connection, payload: StreamReader, deadline: float, keep: Callable[[bytes], bool]
     ) -> None:
         """All of a body. It has begun when `keep` says so: what only keeps a connection alive stops no clock."""
-        protocol, first, size, begun = _protocol(connection), self.patience.first, 0, False
-        begin = deadline if first is None else deadline - self.patience.total + first
-        _silence(protocol, None)
+        protocol, size, begun = _protocol(connection), 0, False
         try:
-            async with asyncio.timeout_at(min(begin, deadline)) as clock:
+            async with asyncio.timeout_at(self._begin(deadline)) as clock:
                 while piece := await payload.readany():
                     size += len(piece)
                     if size > LARGEST_REPLY:
@@ -256,16 +257,24 @@ class Wire:
                         clock.reschedule(deadline)
                         _silence(protocol, self.patience.idle)
         except ServerTimeoutError as error:
-            raise self._late("go on with its answer", "idle_timeout", self.patience.idle) from error
+            raise self._late("go on with its answer", "idle_timeout", self.patience.idle or 0) from error
         except TimeoutError as error:
-            if begun:
-                first = None
-            raise self._late("begin its answer" if first else "answer", "first_token_timeout", first) from error
+            raise (self._late("answer", "timeout", self.patience.total) if begun else self._late_to_begin()) from error
 
-    def _late(self, what: str, clock: str, seconds: float | None) -> Unanswered:
-        within, named = (self.patience.total, "timeout") if seconds is None else (seconds, clock)
-        message = f"{self.url} did not {what} within {within:g} s"
-        return Unanswered(message, f"Raise the model's `{named}`.", charged=True)
+    def _begin(self, deadline: float) -> float:
+        """When an answer must have begun that must be through by the deadline."""
+        first, total = self.patience.first, self.patience.total
+        return deadline if first is None or first >= total else deadline - total + first
+
+    def _late_to_begin(self) -> Unanswered:
+        first, total = self.patience.first, self.patience.total
+        if first is None or first >= total:
+            return self._late("answer", "timeout", total)
+        return self._late("begin its answer", "first_token_timeout", first)
+
+    def _late(self, what: str, clock: str, seconds: float) -> Unanswered:
+        message = f"{self.url} did not {what} within {seconds:g} s"
+        return Unanswered(message, f"Raise the model's `{clock}`.", charged=True)
 
     def _broken(self, error: Exception, *, charged: bool = True) -> Unanswered:
         what = str(error) or type(error).__name__
@@ -300,6 +309,11 @@ def _protocol(connection: Connection) -> ResponseHandler:
     if connection.protocol is None:
         raise ConnectionResetError("closed by the server")
     return connection.protocol
+
+
+def _give_up(protocol: ResponseHandler) -> None:
+    """Whoever waits for the head of an answer hears that it is late; the connection is not used again."""
+    protocol.set_exception(ServerTimeoutError())
 
 
 def _silence(protocol: ResponseHandler, seconds: float | None) -> None:
