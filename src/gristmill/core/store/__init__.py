@@ -10,9 +10,9 @@ from pathlib import Path
 
 from gristmill.core.errors import not_installed
 from gristmill.core.store.base import Store
-from gristmill.core.store.types import Charge, Hold, Spent, Status
+from gristmill.core.store.types import Charge, Hold, Holder, Spent, Status
 
-__all__ = ["Charge", "Hold", "Spent", "Status", "Store", "open_store"]
+__all__ = ["Charge", "Hold", "Holder", "Spent", "Status", "Store", "open_store"]
 
 
 def open_store(place: Path | str, *, hashes: Path | None = None) -> Store:

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import orjson
 
 from gristmill.core.errors import StageFailure, StoreError, boundary
 from gristmill.core.store.hashes import FileHashes
-from gristmill.core.store.types import STATUS_NUMBER, Charge, Hold, Spent, Status
+from gristmill.core.store.types import STATUS_NUMBER, Charge, Hold, Holder, Spent, Status
 
 PATIENCE, PATIENT = 0.004, 5  # seconds, and how often: what a commit waits while more is coming
 LAZY = 0.05  # seconds that results nobody waits for may wait for company
@@ -72,6 +72,11 @@ class Store(ABC):
         self._thread.join()
         self._disconnect()
         self._hashes.close()
+
+    def claim(self, run: str, holder: Holder) -> AbstractContextManager[None]:
+        """Hold a run against the other machines that share this store; ConfigError names who holds it. A file is for
+        the processes of one machine: there the lock in the run's folder is all that is needed."""
+        return nullcontext()
 
     # Responses: what models answered, and what it cost.
 

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ COMMAND_SECONDS = 60  # past this, the connection is taken for lost
 RECONNECT_SECONDS = 120  # a server that restarts is waited for this long
 LONGEST_WAIT = 2.0  # seconds between attempts
 _SETTINGS = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": "60s", "jit": "off"}
+# The server lets go of what a machine held that is gone, half a minute after it was last heard of.
+_SETTINGS |= {"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 _HINT = "Check the address and that the server accepts connections; what was confirmed is kept."
 
 LOST = (
@@ -65,10 +68,11 @@ class LoopThread:
 
 
 class Link:
-    """One connection, used by one at a time."""
+    """One connection, used by one at a time. `greet` is done first over every connection that is made."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, greet: Work[None] | None = None) -> None:
         self._address = address
+        self._greet = greet
         self._place = named(address)
         self._connection: asyncpg.Connection[Any] | None = None
         self._turn = asyncio.Lock()
@@ -99,6 +103,16 @@ class Link:
                 await asyncio.sleep(wait)
                 wait = min(LONGEST_WAIT, 2 * wait)
 
+    async def once(self, work: Work[object]) -> None:
+        """Do it if the connection stands. If it does not, or breaks, it is gone, with all that the session held."""
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                return
+            try:
+                await work(self._connection)
+            except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+                self._drop()
+
     async def close(self) -> None:
         async with self._turn:
             if self._connection is not None and not self._connection.is_closed():
@@ -108,9 +122,15 @@ class Link:
                     self._drop()
 
     async def _connect(self) -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             self._address, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, server_settings=_SETTINGS
         )
+        with ExitStack() as unfit:
+            unfit.callback(connection.terminate)
+            if self._greet is not None:
+                await self._greet(connection)
+            unfit.pop_all()
+        return connection
 
     def _passes(self, error: Exception) -> bool:
         """Whether doing it again may help; a connection that broke is let go of."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ import orjson
 
 from gristmill.core.errors import ConfigError, StoreError
 from gristmill.core.store.base import CLOSED, Batch, Store
+from gristmill.core.store.claims import Claims
 from gristmill.core.store.layout import packed
 from gristmill.core.store.link import Link, LoopThread, Work, named
-from gristmill.core.store.types import STATUSES, Hold, Payer, Spent, Status, by_payer
+from gristmill.core.store.types import STATUSES, Hold, Holder, Payer, Spent, Status, by_payer
 
 VERSION = 1
 READ_CHUNK = 20_000  # keys per query
+BEAT = 5.0  # seconds after which a broken connection is noticed where nothing is written: a run is held by it
 
 _LAYOUT = """
 CREATE TABLE gristmill.ledger (
@@ -74,7 +76,8 @@ class PostgresStore(Store):
         super().__init__(hashes)
         self.place = named(address)
         self._beside = LoopThread()
-        self._reader, self._writer = Link(address), Link(address)
+        self._claims = Claims(self.place)
+        self._reader, self._writer = Link(address), Link(address, greet=self._claims.renew)
         self._asking = threading.Lock()
         self._questions: list[Question] = []
         self._answering: asyncio.Task[None] | None = None
@@ -98,6 +101,23 @@ class PostgresStore(Store):
                 f"(layout {version}, this one knows {VERSION})",
                 "Update gristmill, or choose another database.",
             )
+
+    @contextmanager
+    def claim(self, run: str, holder: Holder) -> Iterator[None]:
+        self._beside.call(self._writer.run(lambda link: self._claims.take(link, run, holder)))
+        beat = asyncio.run_coroutine_threadsafe(self._beat(), self._beside.loop)
+        try:
+            yield
+        finally:
+            beat.cancel()
+            self._claims.forget(run)
+            self._beside.call(self._writer.once(lambda link: self._claims.release(link, run)))
+
+    async def _beat(self) -> None:
+        with suppress(StoreError):  # told to whoever writes next
+            while True:
+                await asyncio.sleep(BEAT)
+                await self._writer.run(lambda link: link.execute("SELECT 1"))
 
     # The reading side.
 

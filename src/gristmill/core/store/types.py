@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 Status = Literal["given", "rejected", "failed"]
 """What became of a record in a step."""
@@ -55,6 +58,22 @@ class Hold:
     calls: int = 0
     tokens: int = 0
     nano_usd: int = 0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a run, for people."""
+
+    process: int
+    host: str
+    since: str
+
+    @classmethod
+    def this(cls) -> Self:
+        return cls(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S %Z"))
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}, since {self.since}"
 
 
 Payer = tuple[str, str, str]
