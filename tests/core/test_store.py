@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from gristmill.core.errors import GristmillError, InputError, StoreError
 from gristmill.core.store import Charge, Hold, Spent, Store, open_store
+from gristmill.core.store.base import MOST_BYTES, Commit
 
 _examples = count()
 
@@ -148,6 +149,29 @@ async def test_what_waits_for_company_is_held_up_by_nobody(store: Store) -> None
     assert len(store.kept([f"large{n}" for n in range(12)])) == 12
 
 
+async def test_more_than_fits_waits_for_room_and_the_loop_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, may_write, sizes = store._commit, threading.Event(), []
+
+    def slow(part: Commit) -> None:
+        sizes.append(part.size)
+        assert may_write.wait(20)
+        commit(part)
+
+    monkeypatch.setattr(store, "_commit", slow)
+    puts = [asyncio.create_task(store.put_result(f"large{n}", bytes(4 << 20))) for n in range(24)]
+    tick = time.monotonic()
+    while time.monotonic() < tick + 0.3:
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        assert time.monotonic() - began < 0.2
+    may_write.set()
+    await asyncio.gather(*puts)
+    assert len(store.kept([f"large{n}" for n in range(24)])) == 24
+    assert max(sizes) <= MOST_BYTES + (4 << 20)
+
+
 async def test_a_cancelled_writer_stops_nobody_else(store: Store) -> None:
     gone = asyncio.create_task(put(store, "gone"))
     await asyncio.sleep(0)
@@ -165,7 +189,23 @@ async def test_what_cannot_be_kept_is_an_error_for_the_one_who_hands_it_in(store
     assert await store.response("after")
 
 
-async def test_a_result_that_could_not_be_written_is_told_to_the_next_who_writes(store: Store) -> None:
+async def test_who_hands_in_what_was_paid_for_hears_nothing_of_lost_results(store: Store) -> None:
+    """An answer that is refused because a result was lost would be paid for again, and one that costs would not be
+    counted."""
+    store.keep_result("k", "no bytes")  # type: ignore[arg-type]
+    await asyncio.sleep(0.3)
+    await put(store, "paid")
+    await store.charge(Charge("r", "qa", "writer", answered=False))
+    await store.hold("r", 1, 1, 1)
+    await store.put_note("space", "name", {})
+    assert await store.response("paid") and store.spent("r").calls == 2
+    with pytest.raises(StoreError, match=r"cannot be (written|used)"):
+        store.keep_result("l", b"v")
+    await store.flush()
+    assert store.kept(["k", "l"]) == {}
+
+
+async def test_a_result_that_could_not_be_written_is_told_to_the_next_who_hands_in_one(store: Store) -> None:
     store.keep_result("k", "no bytes")  # type: ignore[arg-type]
     with pytest.raises(StoreError, match=r"cannot be (written|used)"):
         await store.flush()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import asyncpg
 import pytest
 from tests.core.postgres_server import PostgresServer
 
-from gristmill.core.errors import ConfigError
+from gristmill.core.errors import ConfigError, StoreError
 from gristmill.core.store import Charge, Spent, Store, open_store
 
 HIDDEN = "not-for-anyones-eyes"
@@ -20,12 +20,13 @@ HIDDEN = "not-for-anyones-eyes"
 
 class Wire:
     """Stands between a store and its server, and cuts all connections at a COMMIT: before it arrives, or after it did
-    and before its answer comes back."""
+    and before its answer comes back. `meanwhile` is done after the cut, before anyone can connect again."""
 
     def __init__(self, port: int) -> None:
         self.target = port
         self.cut: str | None = None
         self.cuts = 0
+        self.meanwhile: Callable[[], None] = lambda: None
         self.port = 0
         self._open: list[asyncio.StreamWriter] = []
         self._ready = threading.Event()
@@ -63,7 +64,8 @@ class Wire:
                             other.transport.abort()  # nobody hears the answer
                     sink.write(data)
                     await asyncio.sleep(0.1)
-                return self._cut_all()
+                self._cut_all()
+                return self.meanwhile()
             sink.write(data)
             await sink.drain()
         sink.close()
@@ -105,6 +107,94 @@ async def test_a_cut_at_a_commit_charges_once_whatever_became_of_it(
     assert store.spent("r") == Spent(14, nano_usd=14, unanswered=6)
     assert len(store.calls([f"b{n}0" for n in range(6)])) == 6
     store.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("others", [0, 60])
+def test_a_crash_at_a_commit_charges_once_even_where_others_get_its_number(
+    postgres: PostgresServer, address: str, wire: Wire, when: str, others: int
+) -> None:
+    """A transaction that never reached the disk leaves its number to those that come after the crash."""
+    cut, back = threading.Semaphore(0), threading.Semaphore(0)
+    store = open_store(address.replace(f":{postgres.port}/", f":{wire.port}/"))
+
+    def meanwhile() -> None:
+        cut.release()
+        assert back.acquire(timeout=30)
+
+    async def write() -> None:
+        await pay(store, "a", 2)
+        wire.meanwhile, wire.cut = meanwhile, when
+        await pay(store, "b", 1)
+        wire.cut = when
+        await store.charge(Charge("r", "facts", "writer", nano_usd=1, answered=False))
+
+    writing = threading.Thread(target=lambda: asyncio.run(write()))
+    writing.start()
+    for _ in range(2):
+        assert cut.acquire(timeout=30)
+        postgres.crash()
+        postgres.start()
+        asyncio.run(use_numbers(address, others))
+        back.release()
+    writing.join()
+    assert store.spent("r") == Spent(4, nano_usd=4, unanswered=1)
+    assert len(store.calls(["a0", "a1", "b0"])) == 3
+    store.close()
+
+
+async def use_numbers(address: str, count: int) -> None:
+    link = await asyncpg.connect(address)
+    for _ in range(count):
+        await link.execute("SELECT pg_current_xact_id()")
+    await link.close()
+
+
+async def test_a_writer_that_leaves_takes_its_line_with_it_and_those_of_the_killed_are_swept(address: str) -> None:
+    async def lines(sql: str = "SELECT 1") -> int:
+        link = await asyncpg.connect(address)
+        await link.execute(sql)
+        count = await link.fetchval("SELECT count(*) FROM gristmill.writers")
+        await link.close()
+        return int(count)
+
+    store = open_store(address)
+    await pay(store, "a", 3)
+    assert await lines() == 1
+    store.close()
+    assert await lines() == 0
+    killed = "INSERT INTO gristmill.writers SELECT gen_random_uuid(), 1, now() - make_interval(hours => h) FROM "
+    assert await lines(killed + "generate_series(1, 48, 2) h") == 24
+    open_store(address).close()
+    assert await lines() == 12
+
+
+async def test_a_store_of_layout_1_is_renewed(address: str) -> None:
+    open_store(address).close()
+    link = await asyncpg.connect(address)
+    await link.execute("DROP TABLE gristmill.writers; UPDATE gristmill.layout SET version = 1")
+    await link.close()
+    for name in ("a", "b"):
+        store = open_store(address)
+        await pay(store, name, 1)
+        store.close()
+
+
+async def test_whatever_goes_wrong_with_a_lookup_is_told_to_all_who_asked(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(address)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", _never_thought_of)
+    async with asyncio.timeout(5):
+        ends = await asyncio.gather(*(store.response(f"k{n}") for n in range(3)), return_exceptions=True)
+    assert [type(end) for end in ends] == [StoreError] * 3 and "never thought of" in str(ends[0])
+    monkeypatch.undo()
+    assert await store.response("k") is None
+    store.close()
+
+
+def _never_thought_of(*_: object) -> None:
+    raise ValueError("never thought of")
 
 
 def test_a_server_that_crashes_and_comes_back_has_all_that_was_confirmed(

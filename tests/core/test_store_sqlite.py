@@ -182,3 +182,27 @@ async def test_a_commit_that_fails_is_told_to_everyone_in_it(tmp_path: Path) -> 
     assert store.kept(["k"]) == {}, "all of a batch or nothing of it"
     await store.put_result("k", b"v")
     store.close()
+
+
+@pytest.mark.parametrize("method", ["results", "kept", "calls", "response"])
+async def test_a_page_that_cannot_be_read_is_an_error_of_the_store_wherever_it_is_met(
+    tmp_path: Path, method: str
+) -> None:
+    path = tmp_path / "s.db"
+    store = open_store(path)
+    keys = [digest(f"{n}") for n in range(2000)]
+    for key in keys:
+        store.keep_result(key, b"v" * 500)
+    await asyncio.gather(*(store.put_response(key, {"text": "x" * 500}, Charge("r", "s", "w")) for key in keys))
+    store.close()
+    pages = bytearray(path.read_bytes())
+    pages[len(pages) // 4 :] = b"\xff" * (len(pages) - len(pages) // 4)
+    path.write_bytes(pages)
+    store = open_store(path)
+    with pytest.raises(StoreError, match=r"s\.db cannot be read: database disk image is malformed"):
+        if method == "response":
+            for key in keys:
+                await store.response(key)
+        else:
+            getattr(store, method)(keys)
+    store.close()

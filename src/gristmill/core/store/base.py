@@ -1,7 +1,7 @@
 """The store's interface, and its writing side, which is the same whatever stands behind it.
 
 Writers hand in what is to be kept and wait. One thread takes all that has been handed in, commits it once and wakes
-every writer of it; while it commits, the next batch gathers. So durability costs one fsync per burst, not per write.
+every writer of it; while it commits, more gathers for the next. So durability costs one fsync per burst, not per write.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MOST_BYTES = 32 << 20  # handed in and not yet taken for a commit: past this, wr
 CLOSED = "the store is closed"
 
 
-class Batch:
-    """What one commit writes: answers and charges add up, of results, holds and notes the last one counts."""
+class Commit:
+    """What is written together: answers and charges add up, of results, holds and notes the last one counts."""
 
     __slots__ = ("charges", "count", "holds", "notes", "responses", "results", "size", "unwaited", "waiting")
 
@@ -55,7 +55,8 @@ class Store(ABC):
     def __init__(self, hashes: Path | None) -> None:
         self._hashes = FileHashes(hashes)
         self._gathering = threading.Condition(threading.Lock())
-        self._batch = Batch()
+        self._next = Commit()
+        self._crowded: list[asyncio.Future[None]] = []  # they wait for room in it
         self._crowd = 0  # how many waited for the last commit
         self._idle = False  # the writer waits for something to do
         self._closed = False
@@ -88,19 +89,21 @@ class Store(ABC):
         """Keep an answer and what it cost. The first one under a key stays: records already rest on it; every charge
         counts."""
         blob = orjson.dumps(data)
+        if self._next.size > MOST_BYTES:
+            await self._room()
         with self._gathering:
-            batch = self._open_batch(len(blob))
-            batch.responses.append((key, blob, charge))
-            batch.charges.append(charge)
-            waiting = self._waiting(batch)
+            commit = self._gather(len(blob))
+            commit.responses.append((key, blob, charge))
+            commit.charges.append(charge)
+            waiting = self._waiting(commit)
         await waiting
 
     async def charge(self, charge: Charge) -> None:
         """A request that was, or may have been, paid for and brought no answer."""
         with self._gathering:
-            batch = self._open_batch()
-            batch.charges.append(charge)
-            waiting = self._waiting(batch)
+            commit = self._gather()
+            commit.charges.append(charge)
+            waiting = self._waiting(commit)
         await waiting
 
     @abstractmethod
@@ -119,9 +122,9 @@ class Store(ABC):
     async def hold(self, run: str, calls: int, tokens: int, nano_usd: int) -> None:
         """State the most that what is in flight can cost, before it is sent; nothing of it clears the hold."""
         with self._gathering:
-            batch = self._open_batch()
-            batch.holds[run] = Hold(calls, tokens, nano_usd)
-            waiting = self._waiting(batch)
+            commit = self._gather()
+            commit.holds[run] = Hold(calls, tokens, nano_usd)
+            waiting = self._waiting(commit)
         await waiting
 
     @abstractmethod
@@ -141,25 +144,31 @@ class Store(ABC):
     async def put_result(self, key: str, value: bytes, *, status: Status = "given") -> None:
         """Keep a result; it replaces what was kept under its key."""
         number = STATUS_NUMBER[status]
+        if self._next.size > MOST_BYTES:
+            await self._room()
         with self._gathering:
-            batch = self._open_batch(len(value))
-            batch.results[key] = number, value
-            waiting = self._waiting(batch)
+            self._tell_lost()
+            commit = self._gather(len(value))
+            commit.results[key] = number, value
+            waiting = self._waiting(commit)
         await waiting
 
     def keep_result(self, key: str, value: bytes, *, status: Status = "given") -> None:
         """`put_result`, not waited for: for what can be made again from stored answers. That it could not be written
-        is told to whoever writes or flushes next."""
+        is told to whoever hands in a result next, or flushes. How much may gather is its caller's to bound, by
+        flushing."""
         number = STATUS_NUMBER[status]
         with self._gathering:
-            batch = self._open_batch(len(value), urgent=False)
-            batch.results[key] = number, value
-            batch.unwaited = True
+            self._tell_lost()
+            commit = self._gather(len(value), urgent=False)
+            commit.results[key] = number, value
+            commit.unwaited = True
 
     async def flush(self) -> None:
         """Everything handed in before is durable when this returns."""
         with self._gathering:
-            waiting = self._waiting(self._open_batch())
+            self._tell_lost()
+            waiting = self._waiting(self._gather())
         await waiting
 
     # Notes: small documents that processes share.
@@ -173,9 +182,9 @@ class Store(ABC):
         """Write a note; None removes it."""
         blob = None if data is None else orjson.dumps(data)
         with self._gathering:
-            batch = self._open_batch(len(blob or b""))
-            batch.notes[space, name] = blob
-            waiting = self._waiting(batch)
+            commit = self._gather(len(blob or b""))
+            commit.notes[space, name] = blob
+            waiting = self._waiting(commit)
         await waiting
 
     def file_hash(self, path: Path) -> str:
@@ -185,75 +194,88 @@ class Store(ABC):
     # The writing side.
 
     @abstractmethod
-    def _commit(self, batch: Batch) -> None:
-        """Write a batch in one transaction, in the writer's thread; StoreError if nothing of it was written."""
+    def _commit(self, commit: Commit) -> None:
+        """Write it in one transaction, in the writer's thread; StoreError if nothing of it was written."""
 
     @abstractmethod
     def _disconnect(self) -> None:
-        """Let go of files and connections, once the last batch is written."""
+        """Let go of files and connections, once the last commit is written."""
 
-    def _open_batch(self, size: int = 0, *, urgent: bool = True) -> Batch:
-        """The batch that gathers, with room for so many bytes more. The lock is held."""
-        while self._batch.size > MOST_BYTES and not self._closed:
-            self._gathering.wait()
+    def _gather(self, size: int = 0, *, urgent: bool = True) -> Commit:
+        """The commit that gathers, for so many bytes more. The lock is held."""
         if self._closed:
             raise StoreError(CLOSED)
+        self._next.size += size
+        self._next.count += 1
+        if self._idle and (urgent or not self._next.unwaited):  # the writer knows already that there is something
+            self._idle = False
+            self._gathering.notify_all()
+        return self._next
+
+    async def _room(self) -> None:
+        """Wait while more has been handed in than may gather: in turn, and without holding up the event loop."""
+        while True:
+            with self._gathering:
+                if self._closed or self._next.size <= MOST_BYTES:
+                    return
+                room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._crowded.append(room)
+            await room
+
+    def _tell_lost(self) -> None:
+        """That results are lost concerns those who hand in results: what was paid for is kept all the same. The lock
+        is held."""
         if self._lost is not None:
             lost, self._lost = self._lost, None
             raise lost
-        self._batch.size += size
-        self._batch.count += 1
-        if self._idle and (urgent or not self._batch.unwaited):  # the writer knows already that there is something
-            self._idle = False
-            self._gathering.notify_all()
-        return self._batch
 
-    def _waiting(self, batch: Batch) -> asyncio.Future[None]:
+    def _waiting(self, commit: Commit) -> asyncio.Future[None]:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        batch.waiting.append(waiting)
+        commit.waiting.append(waiting)
         return waiting
 
-    def _take(self) -> Batch | None:
+    def _take(self) -> Commit | None:
         """What has gathered; None when the store is closed and all is written."""
         with self._gathering:
-            while not self._batch.waiting:
-                if self._closed and not self._batch.writes:
+            while not self._next.waiting:
+                if self._closed and not self._next.writes:
                     return None
                 self._idle = True
-                if not self._batch.writes:
+                if not self._next.writes:
                     self._gathering.wait()
                 elif self._closed or not self._gathering.wait(LAZY):
                     break
             self._idle = False
             self._let_gather()
-            batch, self._batch = self._batch, Batch()
-            self._crowd = batch.count
-            self._gathering.notify_all()
-            return batch
+            commit, self._next = self._next, Commit()
+            self._crowd = commit.count
+            crowded, self._crowded = self._crowded, []
+        _wake(crowded, None)
+        return commit
 
     def _let_gather(self) -> None:
         """Where many write, a commit waits some milliseconds while more of them come: fewer commits cost less. One
         who writes alone is not kept waiting."""
         seen = 0
         for _ in range(PATIENT if self._crowd > 2 else 0):
-            if self._closed or self._batch.count == seen or self._batch.size > MOST_BYTES:
+            if self._closed or self._next.count == seen or self._next.size > MOST_BYTES:
                 return
-            seen = self._batch.count
+            seen = self._next.count
             self._gathering.wait(PATIENCE)
 
     def _write_forever(self) -> None:
-        while (batch := self._take()) is not None:
-            error = self._written(batch)
-            if error is not None and batch.unwaited:
+        while (commit := self._take()) is not None:
+            error = self._written(commit)
+            if error is not None and commit.unwaited:
                 self._lost = error
-            _wake(batch.waiting, error)
+            _wake(commit.waiting, error)
 
-    def _written(self, batch: Batch) -> StoreError | None:
-        """Commit a batch; the error that all its writers must hear, if it failed. The writer itself goes on."""
+    def _written(self, commit: Commit) -> StoreError | None:
+        """Write it; the error that all its writers must hear, if that failed. The writing thread itself goes on."""
         try:
             with boundary("writing to the store"):
-                if batch.writes:
-                    self._commit(batch)
+                if commit.writes:
+                    self._commit(commit)
         except StoreError as error:
             return error
         except StageFailure as failed:
@@ -262,7 +284,7 @@ class Store(ABC):
 
 
 def _wake(waiting: list[asyncio.Future[None]], error: StoreError | None) -> None:
-    """Tell every writer of a batch: one call into each event loop, however many wait there."""
+    """Tell every writer of a commit: one call into each event loop, however many wait there."""
     loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for future in waiting:
         loops.setdefault(future.get_loop(), []).append(future)

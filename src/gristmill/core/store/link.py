@@ -113,12 +113,15 @@ class Link:
             except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
                 self._drop()
 
-    async def close(self) -> None:
+    async def close(self, last: str = "", *values: object) -> None:
+        """`last`: a statement to leave with, if the connection holds."""
         async with self._turn:
             if self._connection is not None and not self._connection.is_closed():
                 try:
+                    if last:
+                        await self._connection.execute(last, *values, timeout=CONNECT_SECONDS)
                     await self._connection.close(timeout=CONNECT_SECONDS)
-                except LOST:
+                except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
                     self._drop()
 
     async def _connect(self) -> asyncpg.Connection[Any]:

@@ -1,14 +1,17 @@
 """The store on a PostgreSQL server, which many machines share.
 
-The same batches as for a file, each one transaction. When the connection breaks while a transaction is being
-committed, the server is asked by its number what became of it: so nothing confirmed is lost and nothing is charged
-twice. Lookups of answers gather too: while one query is under way, the keys of the next one come together.
+The same commits as for a file, each one transaction. When the connection breaks while a transaction is being
+committed, nobody knows what became of it; so each that charges also writes its own number, one line per writer, and is
+done again only where that number is not there: nothing confirmed is lost and nothing is charged twice. (The server's
+numbers of transactions would not do: after a crash it gives those that never reached its disk to others.) Lookups of
+answers gather too: while one query is under way, the keys of the next one come together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,16 +20,17 @@ from typing import Any
 import asyncpg
 import orjson
 
-from gristmill.core.errors import ConfigError, StoreError
-from gristmill.core.store.base import CLOSED, Batch, Store
+from gristmill.core.errors import ConfigError, StageFailure, StoreError, boundary
+from gristmill.core.store.base import CLOSED, Commit, Store
 from gristmill.core.store.claims import Claims
 from gristmill.core.store.layout import packed
 from gristmill.core.store.link import Link, LoopThread, Work, named
 from gristmill.core.store.types import STATUSES, Hold, Holder, Payer, Spent, Status, by_payer
 
-VERSION = 1
+VERSION = 2
 READ_CHUNK = 20_000  # keys per query
 BEAT = 5.0  # seconds after which a broken connection is noticed where nothing is written: a run is held by it
+FORGOTTEN = 86_400.0  # seconds after which the line of a writer that was killed is swept away
 
 _LAYOUT = """
 CREATE TABLE gristmill.ledger (
@@ -42,6 +46,13 @@ CREATE TABLE gristmill.holds (
 CREATE TABLE gristmill.notes (
     space text, name text, data bytea NOT NULL, at timestamptz NOT NULL, PRIMARY KEY (space, name));
 """
+_FROM_1 = "CREATE TABLE gristmill.writers (id uuid PRIMARY KEY, number bigint NOT NULL, at timestamptz NOT NULL)"
+# Waits for an attempt that the server still works on; gives no row where one was committed.
+_BEGIN = """INSERT INTO gristmill.writers AS w VALUES ($1, $2, clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET number = excluded.number, at = excluded.at WHERE w.number < excluded.number
+    RETURNING number"""
+_LEAVE = "DELETE FROM gristmill.writers WHERE id = $1"
+_SWEEP = "DELETE FROM gristmill.writers WHERE at < clock_timestamp() - make_interval(secs => $1)"
 _CHARGE = """INSERT INTO gristmill.ledger AS l (run, stage, role, calls, tokens_in, tokens_out, tokens_cached,
         tokens_reasoning, nano_usd, unanswered) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     ON CONFLICT (run, stage, role) DO UPDATE SET calls = l.calls + excluded.calls,
@@ -78,6 +89,7 @@ class PostgresStore(Store):
         self._beside = LoopThread()
         self._claims = Claims(self.place)
         self._reader, self._writer = Link(address), Link(address, greet=self._claims.renew)
+        self._me, self._number = uuid.uuid4(), 0  # of the commit begun last
         self._asking = threading.Lock()
         self._questions: list[Question] = []
         self._answering: asyncio.Task[None] | None = None
@@ -144,14 +156,19 @@ class PostgresStore(Store):
                 questions, self._questions = self._questions, []
             if not questions:
                 return
-            found: dict[bytes, bytes] = {}
-            error: StoreError | None = None
-            keys = list({key for key, _ in questions})
             try:
-                found = dict(await self._reader.run(lambda link: link.fetch(_RESPONSES, keys)))  # noqa: B023
+                found, error = await self._looked_up(list({key for key, _ in questions})), None
             except StoreError as failed:
-                error = failed
+                found, error = {}, failed
             _deliver(questions, found, error)
+
+    async def _looked_up(self, keys: list[bytes]) -> dict[bytes, bytes]:
+        """Whatever goes wrong is a StoreError: those who asked wait for an answer or for that."""
+        try:
+            with boundary("reading the store"):
+                return dict(await self._reader.run(lambda link: link.fetch(_RESPONSES, keys)))
+        except StageFailure as failed:
+            raise StoreError(f"the store, {self.place}, cannot be read: {failed.failure.error}") from failed
 
     def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         found = {place: rest for place, *rest in self._found(_CALLS, keys)}
@@ -189,8 +206,9 @@ class PostgresStore(Store):
 
     # The writing side.
 
-    def _commit(self, batch: Batch) -> None:
-        self._beside.call(self._writer.run(_Transaction(batch)))
+    def _commit(self, commit: Commit) -> None:
+        self._number += 1
+        self._beside.call(self._writer.run(_Transaction(commit, self._me, self._number)))
 
     def _disconnect(self) -> None:
         self._beside.call(self._end())
@@ -200,70 +218,67 @@ class PostgresStore(Store):
         if self._answering is not None:
             await self._answering
         await self._reader.close()
-        await self._writer.close()
+        await self._writer.close(_LEAVE, self._me)
 
 
 class _Transaction:
-    """One batch. Called again after a break, it first asks what became of the attempt before."""
+    """One commit. Called again after a break, it does nothing if the attempt before was committed after all."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._number: str | None = None  # of an attempt that may have been committed
+    def __init__(self, commit: Commit, writer: uuid.UUID, number: int) -> None:
+        self._commit = commit
+        self._own = writer, number
 
     async def __call__(self, link: asyncpg.Connection[Any]) -> None:
-        if self._number is not None and await _committed(link, self._number):
-            return
-        batch, self._number = self._batch, None
+        commit = self._commit
         async with link.transaction():
+            # What adds up may not be written twice; the rest may.
+            if commit.charges and await link.fetchval(_BEGIN, *self._own) is None:
+                return
             await self._pay(link)
-            if batch.results:
-                rows = sorted((packed(k), status, value) for k, (status, value) in batch.results.items())
+            if commit.results:
+                rows = sorted((packed(k), status, value) for k, (status, value) in commit.results.items())
                 await link.execute(_PUT_RESULTS, *map(list, zip(*rows, strict=True)))
-            for run, hold in batch.holds.items():
+            for run, hold in commit.holds.items():
                 if hold == Hold():
                     await link.execute("DELETE FROM gristmill.holds WHERE run = $1", run)
                 else:
                     await link.execute(_PUT_HOLD, run, hold.calls, hold.tokens, hold.nano_usd)
-            for (space, name), data in sorted(batch.notes.items()):
+            for (space, name), data in sorted(commit.notes.items()):
                 if data is None:
                     await link.execute("DELETE FROM gristmill.notes WHERE space = $1 AND name = $2", space, name)
                 else:
                     await link.execute(_PUT_NOTE, space, name, data)
 
     async def _pay(self, link: asyncpg.Connection[Any]) -> None:
-        """Charges and answers. Charges alone may not be written twice: from here on the attempt has a number.
-
-        Everything goes in the order of its keys, so that machines that write at once wait for each other one way."""
-        if not self._batch.charges:
-            return
-        self._number = await link.fetchval("SELECT pg_current_xact_id()::text")
+        """Charges and answers, in the order of their keys, so that machines that write at once wait for each other one
+        way."""
         payers: dict[Payer, int] = {}
-        for payer, sums in sorted(by_payer(self._batch.charges).items()):
+        for payer, sums in sorted(by_payer(self._commit.charges).items()):
             payers[payer] = await link.fetchval(_CHARGE, *payer, *sums)
         rows: dict[bytes, tuple[int, bytes]] = {}
-        for key, data, charge in self._batch.responses:
+        for key, data, charge in self._commit.responses:
             rows.setdefault(packed(key), (payers[charge[:3]], data))
         if rows:
             keys = sorted(rows)
             await link.execute(_PUT_RESPONSES, keys, [rows[key][0] for key in keys], [rows[key][1] for key in keys])
 
 
-async def _committed(link: asyncpg.Connection[Any], number: str) -> bool:
-    """What became of a transaction; one that the server still works on is waited for."""
-    while (state := await link.fetchval("SELECT pg_xact_status($1::text::xid8)", number)) == "in progress":
-        await asyncio.sleep(0.05)
-    return bool(state == "committed")
-
-
 async def _make_tables(link: asyncpg.Connection[Any]) -> int:
-    """The layout of the tables, made where there are none; machines that start at once take turns."""
+    """The layout of the tables: made where there are none, renewed where it is older; machines that start at once take
+    turns. Gives the layout found where it is newer."""
     async with link.transaction():
         await link.execute("SELECT pg_advisory_xact_lock(hashtext('gristmill.layout'))")
         if await link.fetchval("SELECT to_regclass('gristmill.layout') IS NULL"):
             await link.execute("CREATE SCHEMA IF NOT EXISTS gristmill; CREATE TABLE gristmill.layout (version integer)")
             await link.execute(_LAYOUT)
-            await link.execute("INSERT INTO gristmill.layout VALUES ($1)", VERSION)
-        return int(await link.fetchval("SELECT version FROM gristmill.layout"))
+            await link.execute("INSERT INTO gristmill.layout VALUES (1)")
+        version = int(await link.fetchval("SELECT version FROM gristmill.layout"))
+        if version < VERSION:
+            await link.execute(_FROM_1)
+            await link.execute("UPDATE gristmill.layout SET version = $1", VERSION)
+        elif version == VERSION:
+            await link.execute(_SWEEP, FORGOTTEN)
+        return max(version, VERSION)
 
 
 def _deliver(questions: list[Question], found: dict[bytes, bytes], error: StoreError | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from gristmill.core.errors import ConfigError, StoreError
-from gristmill.core.store.base import CLOSED, Batch, Store
+from gristmill.core.store.base import CLOSED, Commit, Store
 from gristmill.core.store.layout import READER_CACHE_KIB, connect, open_file, packed
 from gristmill.core.store.types import STATUSES, Hold, Payer, Spent, Status, by_payer
 
@@ -65,7 +65,7 @@ class SqliteStore(Store):
 
     async def response(self, key: str) -> dict[str, Any] | None:
         """A lookup of some microseconds: it is not worth a thread."""
-        row = self._read("SELECT data FROM responses WHERE key = ?", (packed(key),)).fetchone()
+        row = next(self._read("SELECT data FROM responses WHERE key = ?", (packed(key),)), None)
         return None if row is None else orjson.loads(row[0])
 
     def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ class SqliteStore(Store):
         return {(stage, role): Spent(*sums) for stage, role, *sums in self._read(_LEDGER, (run,))}
 
     def held(self, run: str) -> Hold:
-        row = self._read("SELECT calls, tokens, nano_usd FROM holds WHERE run = ?", (run,)).fetchone()
+        row = next(self._read("SELECT calls, tokens, nano_usd FROM holds WHERE run = ?", (run,)), None)
         return Hold(*row) if row else Hold()
 
     def kept(self, keys: Sequence[str]) -> dict[str, Status]:
@@ -94,12 +94,13 @@ class SqliteStore(Store):
 
     # The reading side.
 
-    def _read(self, sql: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
+    def _read(self, sql: str, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """The rows found, read as they are taken: any of them may lie on a page that cannot be read."""
         reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
         try:
             if reader is None:
                 reader = self._new_reader()
-            return reader.execute(sql, values)
+            yield from reader.execute(sql, values)
         except sqlite3.Error as error:
             raise StoreError(f"the store {self.path} cannot be read: {error}", _DISK_HINT) from error
 
@@ -124,10 +125,10 @@ class SqliteStore(Store):
 
     # The writing side.
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, commit: Commit) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._write(batch)
+            self._write(commit)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(f"the store {self.path} cannot be written: {error}", _DISK_HINT) from error
@@ -136,24 +137,24 @@ class SqliteStore(Store):
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, commit: Commit) -> None:
         execute = self._connection.execute
         payers: dict[Payer, int] = {}
-        for payer, sums in by_payer(batch.charges).items():
+        for payer, sums in by_payer(commit.charges).items():
             payers[payer] = execute(_CHARGE, (*payer, *sums)).fetchone()[0]
         for payer, number in payers.items():
-            rows = [(key, data) for key, data, charge in batch.responses if charge[:3] == payer]
+            rows = [(key, data) for key, data, charge in commit.responses if charge[:3] == payer]
             self._insert(_PUT_RESPONSES, rows, number)
-        if batch.results:
-            execute(_DROP_RESULTS, (_packed_all(batch.results), _numbers([0] * len(batch.results))))
+        if commit.results:
+            execute(_DROP_RESULTS, (_packed_all(commit.results), _numbers([0] * len(commit.results))))
         for number in range(len(STATUSES)):
-            rows = [(key, value) for key, (status, value) in batch.results.items() if status == number]
+            rows = [(key, value) for key, (status, value) in commit.results.items() if status == number]
             self._insert(_PUT_RESULTS, rows, number)
-        for run, hold in batch.holds.items():
+        for run, hold in commit.holds.items():
             execute("DELETE FROM holds WHERE run = ?", (run,))
             if hold != Hold():
                 execute("INSERT INTO holds VALUES (?, ?, ?, ?)", (run, hold.calls, hold.tokens, hold.nano_usd))
-        for (space, name), data in batch.notes.items():
+        for (space, name), data in commit.notes.items():
             execute("DELETE FROM notes WHERE space = ? AND name = ?", (space, name))
             if data is not None:
                 execute("INSERT INTO notes VALUES (?, ?, ?, ?)", (space, name, data, time.time()))
