@@ -48,6 +48,7 @@ def test_the_run_takes_what_the_canary_said_and_pays_nothing_twice(project: Proj
     assert facts["kept"] == facts["tried"] == 6 and facts["records"] == [20.0, 20.0]
     assert found["total"]["calls"] == [14.0, 14.0] and found["spent"]["calls"] == 6 and found["spent"]["usd"] > 0
     assert canary(project, path, 6)["total"]["usd"] == found["total"]["usd"]
+    assert not list(project.workspace.glob("estimates/*/log.ndjson"))  # nothing unusual, and nobody asked to see all
     assert fake.stats()["calls"] == 6  # told again without asking
     said = project.run("run", path)
     first = said.stderr.splitlines()[0]

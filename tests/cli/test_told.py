@@ -43,6 +43,16 @@ def test_a_run_without_trouble_logs_nothing(project: Project, fake: FakeServer) 
     assert project.run("show", "latest", "log").stdout.strip() == "nothing unusual happened"
 
 
+def test_a_wrong_address_is_said_and_what_is_none_is_not(project: Project, fake: FakeServer) -> None:
+    writer = {"provider": "openai", "base_url": "env:LLM_URL", "model": "m", "attempts": 1}
+    recipe = project.recipe("", models={"writer": writer})
+    said = project.run("run", recipe, code=4, LLM_URL="http://127.0.0.1:9/v1").stderr
+    assert "cannot reach http://127.0.0.1:9/v1" in said
+    for wrong in ("a-key-in-the-wrong-place", "http://me:walnut-harbour@127.0.0.1:9/v1"):
+        said = project.run("check", recipe, code=2, LLM_URL=wrong).stderr
+        assert "env:LLM_URL does not hold an address" in said and "place" not in said and "walnut" not in said
+
+
 def test_what_nobody_foresaw_is_one_line_and_a_file(project: Project, fake: FakeServer) -> None:
     project.recipe(fake.url)
     run = project.go()

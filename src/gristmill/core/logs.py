@@ -44,9 +44,9 @@ class _Sink:
 class _Log:
     """One run's log file, opened by its first line."""
 
-    def __init__(self, path: Path, level: Level) -> None:
+    def __init__(self, path: Path, *, debug: bool) -> None:
         self.path = path
-        self.debug = level == "debug"
+        self.debug = debug
         self._lock = threading.Lock()
         self._lines: LineFile | None = None
         self._logger: Any = None
@@ -105,10 +105,10 @@ def detailed() -> bool:
 
 
 @contextmanager
-def logging_to(path: Path, *, run: str, level: Level | None = None) -> Iterator[None]:
+def logging_to(path: Path, *, run: str) -> Iterator[None]:
     """All that is logged from here on, in this context and the tasks and threads started from it, goes to `path`. The
-    environment says how much, unless `level` does."""
-    current = _Log(path, level or ("debug" if os.environ.get(LEVEL) == "debug" else "info"))
+    environment says how much."""
+    current = _Log(path, debug=os.environ.get(LEVEL) == "debug")
     here, who = _LOG.set(current), RUN.set(run)
     try:
         yield

@@ -32,13 +32,20 @@ def env_name(value: str) -> str | None:
 
 def resolve(value: str) -> str:
     """The text itself, or the present value of the variable it names; that value is hidden from now on."""
+    found = look_up(value)
+    if env_name(value):
+        guard(found, value)
+    return found
+
+
+def look_up(value: str) -> str:
+    """As `resolve`, of what is no secret: words that name it stay as they are."""
     name = env_name(value)
     if name is None:
         return value
     found = os.environ.get(name)
     if not found:
         raise ConfigError(f"the environment variable {name} is not set", f"export {name}=… before the command.")
-    guard(found, f"env:{name}")
     return found
 
 

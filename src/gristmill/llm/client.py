@@ -30,7 +30,7 @@ from gristmill.llm.line import Line, LineStatus
 from gristmill.llm.lines import Lines
 from gristmill.llm.model import BoundModel
 from gristmill.llm.provider import Request, Unanswered, Unusable
-from gristmill.llm.sending import Call, Counts, Sender
+from gristmill.llm.sending import Call, Counts, Heard, Sender
 from gristmill.llm.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Client:
         seed: int = 0,
         emit: Callable[..., None] | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        heard: Heard | None = None,
     ) -> None:
         self.store = store
         self.workspace = workspace
@@ -82,7 +83,7 @@ class Client:
             emit=self.emit,
             stopping=stopping,
         )
-        self._sender = Sender(store, self.budget, run=run, stopping=stopping)
+        self._sender = Sender(store, self.budget, run=run, stopping=stopping, heard=heard)
         self._models: dict[tuple[Any, ...], tuple[ModelSpec, BoundModel]] = {}
         self._flights: dict[str, asyncio.Future[Answer]] = {}
 
@@ -164,6 +165,8 @@ class Client:
                 caller.counts["cached"] += 1
                 detail("found", role=caller.role, request=key)
                 answer = read_answer(key, line.identity, stored["reply"])
+                if self._sender.heard is not None:
+                    self._sender.heard(caller.role, caller.stage, answer.usage, None, 0)
             else:
                 answer = await self._ask(line, caller, request, key, content)
             flight.set_result(answer)

@@ -29,6 +29,9 @@ Counts = Counter[str]
 """calls, cached, shared, retries (refused ones too), refused, timeouts, invalid, truncated, failed, tokens_in,
 tokens_out, tokens_cached, tokens_reasoning, usd."""
 
+Heard = Callable[[str, str, Usage, float | None, int], None]
+"""Told of each answer, in the task of whoever asked: role, stage, usage, seconds (None: it was kept), nano-dollars."""
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -48,7 +51,10 @@ class Call:
 class Sender:
     """Sends on behalf of one run."""
 
-    def __init__(self, store: Store, budget: Budget, *, run: str, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, budget: Budget, *, run: str, stopping: Callable[[], bool], heard: Heard | None = None
+    ) -> None:
+        self.heard = heard
         self._store = store
         self._budget = budget
         self._run = run
@@ -153,6 +159,8 @@ class Sender:
             line.batcher.kept(call.key)
         if detailed():
             detail("answered", role=call.role, request=call.key, seconds=round(seconds, 4), usd=cost / NANO)
+        if self.heard is not None:
+            self.heard(call.role, call.stage, usage, seconds, cost)
         return answer_of(call.key, line.identity, reply, usage)
 
     async def _kept_elsewhere(self, call: Call) -> Answer:

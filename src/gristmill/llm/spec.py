@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from gristmill.core.secrets import env_name, resolve
+from gristmill.core.errors import ConfigError
+from gristmill.core.secrets import env_name, look_up
 
 _SECRET_HEADER = re.compile(r"authorization|api[-_]?key|token|secret|cookie", re.IGNORECASE)
 
@@ -90,8 +91,12 @@ class RemoteSpec(_Spec):
         return self
 
     def url(self) -> str:
-        """The address as it is now."""
-        return _checked_url(resolve(self.base_url))
+        """The address as it is now, which may be said. What is none may be a secret in the wrong place: it is not."""
+        try:
+            return _checked_url(look_up(self.base_url))
+        except ValueError:
+            hint = "It is http://host:port/v1, without user, password or query; keys go into api_key: env:NAME."
+            raise ConfigError(f"{self.base_url} does not hold an address", hint) from None
 
 
 class OpenAISpec(RemoteSpec):

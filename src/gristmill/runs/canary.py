@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,8 +23,8 @@ import uvloop
 
 from gristmill.core.ask import Usage
 from gristmill.core.errors import ConfigError, InputError
-from gristmill.core.events import EventLog, Listener, Tail
-from gristmill.core.logs import STAGE, logging_to
+from gristmill.core.events import EventLog, Listener
+from gristmill.core.logs import ROW, STAGE, logging_to
 from gristmill.core.store import Store
 from gristmill.llm.budget import Budget
 from gristmill.llm.client import Client, LineStatus
@@ -82,13 +81,12 @@ def try_out(
     this = identify(plan, workspace)
     real = this.folder
     place = RunFolder(workspace.root / "estimates" / real.path.name)
-    log = place.path / "log.ndjson"
     with real.locked():
         (place.path / "events.ndjson").unlink(missing_ok=True)
         events = EventLog(place.path / "events.ndjson", *listeners)
         try:
             with (
-                logging_to(log, run=real.path.name, level="debug"),
+                logging_to(place.path / "log.ndjson", run=real.path.name),
                 asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
             ):
                 canary = _Canary(_at_once(plan), workspace, place, events, this.names, records)
@@ -113,7 +111,7 @@ class _Canary:
         run = place.path.name
         self.names = names
         self.records = records
-        self.calls = _Calls(place.path / "log.ndjson", workspace.store)
+        self.calls = _Calls(workspace.store)
         budget = Budget(plan.recipe.budget, store=workspace.store, run=run)
         client = Client(
             workspace.store,
@@ -123,6 +121,7 @@ class _Canary:
             run=run,
             seed=plan.recipe.seed,
             emit=events.emit,
+            heard=self.calls,
         )
         self.current = Current(plan, workspace, place, client, events, threading.Event())
         self.trials: dict[str, Trial] = {}
@@ -133,7 +132,7 @@ class _Canary:
                 STAGE.set(node.name)
                 self.trials[node.name] = self._left_out(node) or await self._try(index, node)
         finally:
-            await self.current.client.close()
+            await self.current.close()
         return list(self.trials.values())
 
     def _left_out(self, node: Node) -> Trial | None:
@@ -266,20 +265,20 @@ def _note(key: str) -> str:
 
 
 class _Calls:
-    """What each record took, by the log: it names row and request of every call."""
+    """What each record took: hears of every answer, in the task of the record that it is for."""
 
-    def __init__(self, log: Path, store: Store) -> None:
-        self.tail = Tail(log)
+    def __init__(self, store: Store) -> None:
         self.store = store
-        self.tail.read()  # of earlier canaries
+        self._rows: defaultdict[str, list[Call]] = defaultdict(list)
+
+    def __call__(self, role: str, _stage: str, usage: Usage, seconds: float | None, _nano: int) -> None:
+        if (row := ROW.get()) is not None:
+            self._rows[row].append(Call(role, usage, seconds))
 
     async def of(self, step: Step) -> list[Tried]:
         """Of the records that a step has just done, and of those done by an earlier canary. A record that nobody
         knows the calls of (it could not be asked now) is left out."""
-        lines: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for line in self.tail.read():
-            if line["event"] in ("answered", "found") and "row" in line:
-                lines[line["row"]].append(line)
+        heard, self._rows = self._rows, defaultdict(list)
         tried = []
         for group in step.inputs.groups():
             keys = step.feed.keys(group)
@@ -288,19 +287,13 @@ class _Calls:
             for key, row in zip(keys, group.column("id"), strict=True):
                 if key not in outcomes:
                     continue
-                if row in lines:
-                    one = Tried(len(orjson.loads(outcomes[key]).get("records", ())), tuple(self._calls(lines[row])))
+                if row in heard:
+                    one = Tried(len(orjson.loads(outcomes[key]).get("records", ())), tuple(heard[row]))
                     await self.store.put_result(_note(key), _pack(one))
                     tried.append(one)
                 elif _note(key) in notes:
                     tried.append(_unpack(notes[_note(key)]))
         return tried
-
-    def _calls(self, lines: list[dict[str, Any]]) -> Iterator[Call]:
-        found = {call["key"]: call["reply"]["usage"] for call in self.store.calls([line["request"] for line in lines])}
-        for line in lines:
-            if line["request"] in found:
-                yield Call(line["role"], Usage(*found[line["request"]]), line.get("seconds"))
 
 
 def _pack(tried: Tried) -> bytes:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -15,10 +16,9 @@ from typing import TypeVar
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError
 from gristmill.core.events import EventLog
-from gristmill.core.logs import detail, log
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Checkpoint, Record, digest_of
-from gristmill.llm.client import Client, LineStatus
+from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec, RemoteSpec, fallback_of
 from gristmill.models.weights import Weights, locate
 from gristmill.runs.ancestors import Records
@@ -44,6 +44,12 @@ class Current:
     reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
     """One thread that reads: each that does has a connection to the store of its own, with a cache."""
     _weights: dict[str, Weights] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """Let go of engines, connections and the reader: of each, whatever becomes of the others."""
+        async with AsyncExitStack() as ends:
+            ends.callback(self.reader.shutdown)
+            ends.push_async_callback(self.client.close)
 
     def stopping(self) -> bool:
         """Look whether a person, or the budget of time, asks to stop."""
@@ -81,7 +87,6 @@ class Meter:
         self.current = current
         self.stage = stage
         self._shown = self._kept = 0.0
-        self._limits: dict[str, int] = {}
 
     def __call__(self, done: float, total: float, values: Mapping[str, float | str], *, last: bool = False) -> None:
         now = time.monotonic()
@@ -91,24 +96,13 @@ class Meter:
         client, events = self.current.client, self.current.events
         spent = {"calls": client.budget.calls, "tokens": client.budget.tokens, "usd": client.budget.usd}
         said = {"stage": self.stage, "done": done, "total": total, "spent": spent}
-        lines = client.lines()
-        data = {**said, "lines": [asdict(line) for line in lines], **values}
+        data = {**said, "lines": [asdict(line) for line in client.lines()], **values}
         if last or now - self._kept >= KEPT_EVERY:
             self._kept = now
-            self._note(lines)
             events.emit("progress", **data)
             return
         for listener in events.listeners:
             listener({"time": round(time.time(), 3), "event": "progress", **data})
-
-    def _note(self, lines: list[LineStatus]) -> None:
-        """Log the limits that have moved; one that a refusal brought down is unusual, one that climbs is not."""
-        for line in lines:
-            before = self._limits.get(line.model, line.limit)
-            self._limits[line.model] = line.limit
-            if before and line.limit != before:
-                say = log if line.why.startswith("fell") else detail
-                say("limit", model=line.model, limit=line.limit, before=before, why=line.why)
 
 
 class Context:
