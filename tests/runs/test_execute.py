@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ import pytest
 from tests.fakes.fixtures import FakeServer
 from tests.runs.project import Project, stage_bytes
 
+from gristmill.core.errors import StoreError
 from gristmill.core.events import EventLog, read_events
+from gristmill.llm.client import Client
+from gristmill.runs.execute import execute
+from gristmill.runs.plan import make_plan
+from gristmill.runs.workspace import Workspace
 
 
 def counts(outcome: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -153,6 +159,48 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(project: Project, fake: Fake
     fake.reset(latency_ms=0)
     assert project.go()["state"] == "finished"
     assert not set(answered) & set(fake.stats()["answered"])
+
+
+def test_the_first_ctrl_c_is_the_first_however_the_run_was_stopped(project: Project, fake: FakeServer) -> None:
+    project.recipe(fake.url)
+    fake.reset(latency_ms=2500)
+    process = subprocess.Popen(
+        project.command("run", project.folder / "recipe.yaml"),
+        env={**os.environ, "GRISTMILL_WORKSPACE": str(project.workspace)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: fake.stats()["calls"] > 0)
+    project.run("stop")
+    time.sleep(0.3)  # it looks twenty times a second
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "once more to stop at once" in said
+    assert json.loads(project.run("status", "latest", "--json").stdout)["state"] == "cancelled"
+    assert len(fake.stats()["answered"]) == 4  # those under way were waited for
+
+
+def test_every_ending_is_reached_whatever_the_others_do(
+    project: Project, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_: Client) -> None:
+        raise StoreError("the disk is full")
+
+    project.recipe(fake.url)
+    monkeypatch.setattr(Client, "close", full)
+    outcome = execute(make_plan(project.folder / "recipe.yaml"), Workspace(project.workspace))
+    assert outcome.state == "failed" and "the disk is full" in str(outcome.error)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+def test_a_limit_that_moves_is_logged_once(project: Project, fake: FakeServer) -> None:
+    writer = {"provider": "openai", "base_url": fake.url, "model": "m", "attempts": 20}
+    project.recipe(fake.url, models={"writer": writer})
+    fake.reset(p429=0.5, latency_ms=50)
+    folder = Path(project.go()["folder"])
+    fell = [line for line in read_events(folder / "log.ndjson") if line["event"] == "limit"]
+    assert fell and all({"line", "limit", "why"} <= line.keys() for line in fell)
 
 
 def test_stop_ends_a_run_in_another_terminal_and_a_second_start_is_refused(project: Project, fake: FakeServer) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,16 +65,18 @@ def carry_out(
     if outcome.error:
         raise outcome.error
     if outcome.state == "incomplete":
-        typer.echo("Some records could not be asked; the same command asks for them again.", err=True)
         raise typer.Exit(4)
 
 
 def _catch_signals(stop: threading.Event) -> None:
-    """Once: stop at the next safe place. Twice: stop at once (nothing is lost: what was answered is on disk)."""
+    """Once: stop at the next safe place. Twice: stop at once (nothing is lost: what was answered is on disk). The run
+    may be stopping already, by `gristmill stop` or its budget of time: that is nobody's first signal."""
+    asked = threading.Event()
 
     def handler(_signal: int, _frame: object) -> None:
-        if stop.is_set():
+        if asked.is_set():
             os._exit(130)
+        asked.set()
         stop.set()
         sys.stderr.write("\nstopping after the answers under way; once more to stop at once\n")
 
@@ -96,6 +99,26 @@ def _tell(outcome: Outcome) -> None:
         typer.echo(f"\n{exam}")
     if outcome.state == "shown":
         typer.echo("\nThis run was finished before; nothing was done again.")
-    if lost := outcome.summary.get("dead_letters"):
-        typer.echo(f"\n{lost} records failed: `gristmill show RUN rejects` says why, `gristmill retry RUN` asks again.")
+    if outcome.summary.get("dead_letters"):
+        typer.echo(f"\n{_lost(outcome.summary['funnel'].values(), str(folder.manifest['name']))}")
+    if outcome.error is None and outcome.summary.get("hint"):
+        typer.echo(f"\n{outcome.summary['hint']}")
     typer.echo(f"\nrun     {outcome.folder}\nreport  {outcome.folder / 'report.html'}")
+
+
+def _lost(funnel: Iterable[dict[str, Any]], run: str) -> str:
+    """What became of records that a model, or a stage's code, could not do anything with, and what asks again."""
+    from gristmill.runs.figures import counted
+
+    counts = list(funnel)
+    failed = sum(sum(count["failed"].values()) for count in counts)
+    unasked = sum(count["unreachable"] for count in counts)
+    why = f"`gristmill show {run} rejects` says why"
+    if not failed:
+        return f"{counted(unasked, 'record')} could not be asked: {why}, the same command asks again."
+    if not unasked:
+        return f"{counted(failed, 'record')} failed: {why}, `gristmill retry {run}` asks again."
+    return (
+        f"{counted(failed, 'record')} failed and {unasked} could not be asked: {why}, `gristmill retry {run}` asks "
+        f"again for all, the same `gristmill run` for the {unasked} alone."
+    )

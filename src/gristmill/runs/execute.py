@@ -158,8 +158,7 @@ class _Runner:
                 for index, node in enumerate(self.current.plan.nodes):
                     await self._stage(index, node)
             finally:
-                await self.current.client.close()
-                self.current.reader.shutdown()
+                await self.current.close()
 
     async def _stage(self, index: int, node: Node) -> None:
         current = self.current
