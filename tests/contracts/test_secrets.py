@@ -123,6 +123,52 @@ def test_a_key_that_the_server_quotes_is_written_nowhere(small: Project, server:
     assert any("log.ndjson" in str(path) for path in small.workspace.rglob("*"))
 
 
+def test_a_key_in_a_file_is_replaced_while_a_run_goes_on(small: Project, server: FakeServer) -> None:
+    place = small.folder / "llm.key"
+    place.write_text(OLD + "\n")
+    server.reset(api_key=OLD, latency_ms=300)
+    environment = {"GRISTMILL_WORKSPACE": str(small.workspace), "LLM_URL": server.url, "LLM_KEY_FILE": str(place)}
+    command = small.command("run", small.folder / "recipe.yaml", "--set", "models.writer.concurrency=1")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env={**os.environ, **environment}, **pipes) as process:  # type: ignore[call-overload]
+        while server.stats()["calls"] < 1 and process.poll() is None:
+            time.sleep(0.02)
+        place.write_text(NEW + "\n")
+        server.reset(api_key=NEW)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said.decode()
+    assert server.stats()["statuses"]["401"] == 1 and server.stats()["statuses"]["200"] >= 1
+    server.reset(latency_ms=0)
+    assert_clean("what was printed", said, OLD, NEW)
+    for path, written in contents(small.workspace):
+        assert_clean(path, written, OLD, NEW)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "MILL_KEY is not set"),
+        ({"MILL_KEY": " "}, "MILL_KEY is not set"),
+        ({"MILL_KEY": NEW, "MILL_KEY_FILE": "key"}, "both MILL_KEY and MILL_KEY_FILE are set"),
+        ({"MILL_KEY_FILE": "gone"}, "MILL_KEY_FILE names cannot be read: No such file"),
+        ({"MILL_KEY_FILE": NEW}, "MILL_KEY_FILE names cannot be read: No such file"),
+        ({"MILL_KEY_FILE": "empty"}, "MILL_KEY_FILE names is empty"),
+        ({"MILL_KEY_FILE": "picture"}, "MILL_KEY_FILE names cannot be read: it holds no text"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_said_without_its_path(
+    environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").write_text("\n")
+    Path("picture").write_bytes(b"\xff\xd8\xff")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words) as caught:
+        secrets.resolve("env:MILL_KEY")
+    assert_clean("the error", f"{caught.value} {caught.value.hint}".encode(), NEW)
+
+
 def test_the_password_in_a_stores_address_is_said_nowhere(small: Project, server: FakeServer) -> None:
     address = f"postgresql://miller:{quote(THIRD)}@127.0.0.1:1/mill"
     environment = {"LLM_URL": server.url, "LLM_KEY": NEW, "GRISTMILL_STORE": address}

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,6 +178,25 @@ async def test_a_key_is_read_again_when_it_is_refused_and_never_shown(
             await provider.send(question("four"))
         assert "canary" not in caught.value.message and "env:FAKE_KEY" in caught.value.message
         assert server.stats()["calls"] == 1  # the key had not changed: asking again could not help
+
+
+async def test_a_key_in_a_file_may_be_replaced_while_requests_are_under_way(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "key"
+    place.write_text("canary-first\n")
+    monkeypatch.setenv("FAKE_KEY_FILE", str(place))
+    server.fresh(api_key="canary-first")
+    async with openai(server.url, api_key="env:FAKE_KEY") as provider:
+        await provider.send(question("one"))
+        place.write_text("canary-second\n")
+        server.reset(api_key="canary-second")
+        await asyncio.gather(*(provider.send(question(f"two {n}")) for n in range(20)))
+        assert server.stats()["statuses"]["200"] == 20 and server.stats()["statuses"]["401"] >= 1
+        place.write_text("")
+        server.reset(api_key="canary-third")
+        with pytest.raises(ConfigError, match="FAKE_KEY_FILE names is empty"):
+            await provider.send(question("three"))
 
 
 async def test_a_key_that_no_header_may_hold_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

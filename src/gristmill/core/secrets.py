@@ -1,5 +1,8 @@
 """Secrets are named, never written: `env:NAME` in a recipe. Values stay out of files, logs, argv and the store.
 
+The variable NAME holds the value, or NAME_FILE the path of a file that does, as Docker and Kubernetes hand secrets in.
+An environment is fixed when a process starts; a file may change while it runs, so that a key can be replaced.
+
 Whatever is resolved is remembered by this process, so that `scrub` can take it out of words that others wrote: a
 provider that quotes the key in its error, a driver that quotes its address. Every word of a provider, every event and
 every line of the log goes through it.
@@ -11,6 +14,7 @@ import base64
 import json
 import os
 import re
+from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from gristmill.core.errors import ConfigError
@@ -43,9 +47,26 @@ def look_up(value: str) -> str:
     name = env_name(value)
     if name is None:
         return value
-    found = os.environ.get(name)
+    found, path = os.environ.get(name, "").strip(), os.environ.get(f"{name}_FILE")
+    if found and path:
+        raise ConfigError(f"both {name} and {name}_FILE are set", "Keep the one that is meant.")
+    if path:
+        found = _read(Path(path), f"{name}_FILE")
     if not found:
-        raise ConfigError(f"the environment variable {name} is not set", f"export {name}=… before the command.")
+        hint = f"export {name}=… before the command, or {name}_FILE=PATH of a file that holds it."
+        raise ConfigError(f"the environment variable {name} is not set", hint)
+    return found
+
+
+def _read(path: Path, name: str) -> str:
+    """What a file holds now. Its path is not said: it may be a secret in the wrong variable."""
+    try:
+        found = path.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds no text"
+        raise ConfigError(f"the file that {name} names cannot be read: {why}", f"Look at {name}.") from None
+    if not found:
+        raise ConfigError(f"the file that {name} names is empty", "Write the value into it.")
     return found
 
 

@@ -295,7 +295,7 @@ class Wire:
         """The headers, with the key as it is now."""
         found = {"Content-Type": "application/json", **self._more}
         if self._named_key is not None:
-            found |= self._auth(resolve(self._named_key).strip())
+            found |= self._auth(resolve(self._named_key))
         for name, value in found.items():
             if _NO_HEADER.search(value) or not value.isascii():
                 raise ConfigError(f"the header {name} holds characters that no header may hold", "Look at its value.")
