@@ -6,6 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from gristmill.core.errors import ConfigError
+from gristmill.llm.prices import NANO, price_of
 from gristmill.llm.spec import (
     AnthropicSpec,
     LocalSpec,
@@ -69,6 +70,13 @@ def test_named_values_stay_named_in_what_is_written(monkeypatch: pytest.MonkeyPa
     written = spec.model_dump_json() + repr(spec) + remote_identity(spec)
     assert "internal-host" not in written and "sk-secret" not in written
     assert spec.url() == "http://internal-host:9/v1"
+
+
+def test_a_batch_is_half_price_unless_said_otherwise() -> None:
+    price = {"input": 1, "output": 4}
+    for more, share in ({}, 1), ({"batch": {}}, 0.5), ({"batch": {}, "price": {**price, "batch": 0.4}}, 0.4):
+        found = price_of(OpenAISpec(**{**REMOTE, "price": price, **more}))
+        assert found is not None and found.most(1_000_000, 1_000_000) == share * 5 * NANO
 
 
 def test_identities_tell_servers_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,9 @@ class PriceSpec(_Spec):
     output: float = Field(ge=0, description="Tokens received; reasoning is output")
     cached_input: float | None = Field(None, ge=0, description="Tokens sent that a prompt cache served; default: input")
     cache_write: float | None = Field(None, ge=0, description="Tokens sent and put into the cache; default: input")
-    batch: float = Field(1.0, gt=0, le=1, description="Share of these prices that a batch costs")
+    batch: float = Field(
+        0.5, gt=0, le=1, description="Share of these prices that a batch costs; OpenAI and Anthropic charge half"
+    )
 
 
 class BatchSpec(_Spec):
@@ -42,7 +44,11 @@ class RemoteSpec(_Spec):
 
     model: str = Field(description="Name of the model at the server")
     base_url: str = Field(description="Where the server is, up to and including /v1; or env:NAME")
-    api_key: str | None = Field(None, description="env:NAME of the variable that holds the key; never the key itself")
+    api_key: str | None = Field(
+        None,
+        description="env:NAME of the variable that holds the key (or NAME_FILE, of a file that holds it, read anew "
+        "when the key is refused); never the key itself",
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="Further headers of every request; no secrets")
     concurrency: int | None = Field(
         None, ge=1, le=4096, description="Requests in flight at most; by default as many as the server serves best"
