@@ -56,6 +56,37 @@ def test_every_recipe_is_sound(recipe: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_the_readmes_recipe_is_sound_as_it_stands(tmp_path: Path) -> None:
+    """At any server, whatever its model is called: an address and a key are all that is asked for."""
+    [recipe] = re.findall(r"```yaml\n(name: .*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    [rows] = re.findall(r"```yaml\n(  rows: .*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    head = recipe.partition("stages:")[0]
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "mill.txt").write_text("The mill of Orvale was built in 1822.", "utf-8")
+    (tmp_path / "letters.csv").write_text("text\nThe crane is broken.\n", "utf-8")
+    named = {"LLM_URL": "https://llm.example.org/v1", "LLM_KEY": "none"}
+    for number, text in enumerate([recipe, f"{head}stages:\n{rows}"]):
+        (tmp_path / f"{number}.yaml").write_text(text, "utf-8")
+        checked = subprocess.run(
+            [GRISTMILL, "check", f"{number}.yaml"],
+            cwd=tmp_path, env={**os.environ, **named}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_example_environment_and_the_first_recipe_fit_together(tmp_path: Path) -> None:
+    """As `gristmill init` leaves them, once the model is named."""
+    folder = tmp_path / "mine"
+    subprocess.run([GRISTMILL, "init", folder], check=True, capture_output=True)
+    (folder / "documents" / "mill.txt").write_text("The mill of Orvale was built in 1822.", "utf-8")
+    named = dict(re.findall(r"^(\w+)=(.*)$", (folder / ".env.example").read_text("utf-8"), re.MULTILINE))
+    checked = subprocess.run(
+        [GRISTMILL, "check", "recipe.yaml", "--set", "models.writer.model=m"],
+        cwd=folder, env={**os.environ, **named}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_the_reference_is_current(tmp_path: Path) -> None:
     fresh = tmp_path / "reference.md"
     subprocess.run([sys.executable, ROOT / ".ci" / "reference.py", fresh], check=True)
