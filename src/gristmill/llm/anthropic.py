@@ -21,6 +21,7 @@ from gristmill.llm.openai import byte_bound, line_name, patience_of
 from gristmill.llm.probe import Notes, Probe, Traits
 from gristmill.llm.provider import Reply, Request, Unanswered, Withheld
 from gristmill.llm.quota import Quota
+from gristmill.llm.reading import WHO, count_of, malformed, not_json, usage_of
 from gristmill.llm.spec import AnthropicSpec, remote_identity
 from gristmill.llm.wire import Wire
 
@@ -45,7 +46,6 @@ _FINISH = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
 }
-WHO = "the provider"
 
 
 class AnthropicProvider:
@@ -158,7 +158,7 @@ def read_message(body: dict[str, Any], *, may_be_empty: bool = False) -> Reply:
     """A message. A tool's input is the JSON that was demanded."""
     blocks = body.get("content")
     if not isinstance(blocks, list):
-        raise hidden_failure(WHO, body) or _malformed(body)
+        raise hidden_failure(WHO, body) or malformed(body)
     usage = read_usage(body)
     text, thoughts = [], []
     for block in blocks:
@@ -178,12 +178,16 @@ def read_message(body: dict[str, Any], *, may_be_empty: bool = False) -> Reply:
 def read_usage(body: dict[str, Any]) -> Usage:
     """Input that the cache served, or took in, is counted beside the input; ours is all of it."""
     usage = body.get("usage")
-    if not isinstance(usage, dict) or not isinstance(usage.get("input_tokens"), int):
+    if not isinstance(usage, dict):
         return Usage(known=False)
-    cached, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
-    details = usage.get("output_tokens_details") or {}
-    whole = usage["input_tokens"] + cached + written
-    return Usage(whole, usage.get("output_tokens") or 0, True, cached, details.get("thinking_tokens") or 0, written)
+    plain, given = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
+    cached = count_of(usage.get("cache_read_input_tokens") or 0)
+    written = count_of(usage.get("cache_creation_input_tokens") or 0)
+    if plain is None or cached is None or written is None:
+        return Usage(known=False)
+    details = usage.get("output_tokens_details")
+    thought = details.get("thinking_tokens") if isinstance(details, dict) else None
+    return usage_of(plain + cached + written, given, cached=cached, reasoning=thought, written=written)
 
 
 class GatheredMessage:
@@ -199,13 +203,12 @@ class GatheredMessage:
         try:
             event = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            words = scrub(data[:300].decode(errors="replace"))
-            raise Unanswered(f"malformed JSON in the stream: {words}", charged=True) from error
+            raise not_json(data) from error
         kind = event.get("type")
         if kind == "content_block_delta":
             return self._delta(event["index"], event["delta"])
         if kind == "error":
-            raise hidden_failure(WHO, event) or _malformed(event)
+            raise hidden_failure(WHO, event) or malformed(event)
         if kind == "message_start":
             self._message = event["message"]
         elif kind == "content_block_start":
@@ -257,8 +260,3 @@ def _finish(body: dict[str, Any], usage: Usage) -> str:
     if reason in (None, "pause_turn"):  # a pause is for tools that run at the server: nothing of ours goes on
         raise Unanswered(f"the provider broke off the answer ({reason or 'no reason'})", charged=True, usage=usage)
     raise Withheld(f"the provider ended the answer in an unknown way: {reason!r}", usage=usage)
-
-
-def _malformed(body: Any) -> Unanswered:
-    words = scrub(orjson.dumps(body)[:300].decode(errors="replace"))
-    return Unanswered(f"the provider's answer lacks what it must hold: {words}", charged=True)

@@ -10,6 +10,7 @@ from gristmill.core.ask import Usage
 from gristmill.core.secrets import scrub
 from gristmill.llm.failure import hidden_failure
 from gristmill.llm.provider import Reply, Unanswered, Withheld, split_reasoning
+from gristmill.llm.reading import WHO, count_of, malformed, not_json, usage_of
 
 _FINISH: dict[str | None, str] = {
     "stop": "stop",
@@ -23,7 +24,6 @@ _FINISH: dict[str | None, str] = {
     "model_length": "length",
 }
 _BROKEN_OFF = frozenset({None, "", "error", "abort", "insufficient_system_resource"})
-WHO = "the provider"
 
 
 def read_chat(body: dict[str, Any], *, may_be_empty: bool = False) -> Reply:
@@ -31,7 +31,7 @@ def read_chat(body: dict[str, Any], *, may_be_empty: bool = False) -> Reply:
     choice = _choice(body)
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise _malformed(body)
+        raise malformed(body)
     usage = read_usage(body)
     content = message.get("content")
     if isinstance(content, str):
@@ -52,7 +52,7 @@ def read_completion(body: dict[str, Any]) -> Reply:
     choice = _choice(body)
     text = choice.get("text")
     if not isinstance(text, str):
-        raise _malformed(body)
+        raise malformed(body)
     usage = read_usage(body)
     found = choice.get("logprobs") or {}
     content = found.get("content") or []
@@ -66,7 +66,7 @@ def read_completion(body: dict[str, Any]) -> Reply:
 def read_embeddings(body: dict[str, Any], count: int) -> Reply:
     rows = body.get("data")
     if not isinstance(rows, list) or len(rows) != count:
-        raise hidden_failure(WHO, body) or _malformed(body)
+        raise hidden_failure(WHO, body) or malformed(body)
     vectors = tuple(tuple(row["embedding"]) for row in sorted(rows, key=lambda row: row["index"]))
     return Reply("", "stop", read_usage(body), vectors=vectors)
 
@@ -74,18 +74,18 @@ def read_embeddings(body: dict[str, Any], count: int) -> Reply:
 def read_usage(body: dict[str, Any]) -> Usage:
     """What was used. Some servers count what the model thought in the total alone: the total is what is billed."""
     usage = body.get("usage")
-    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+    if not isinstance(usage, dict):
         return Usage(known=False)
-    taken, given = usage["prompt_tokens"], usage.get("completion_tokens") or 0
-    whole = usage.get("total_tokens")
-    if isinstance(whole, int) and whole - taken > given:
-        given = whole - taken
-    cached, reasoning = usage.get("prompt_cache_hit_tokens"), 0  # DeepSeek's word for it
-    if details := usage.get("prompt_tokens_details"):
+    taken, given = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+    whole = count_of(usage.get("total_tokens"))
+    if taken is not None and whole is not None and whole >= taken:
+        given = max(given or 0, whole - taken)
+    cached, reasoning = usage.get("prompt_cache_hit_tokens"), None  # DeepSeek's word for it
+    if isinstance(details := usage.get("prompt_tokens_details"), dict):
         cached = details.get("cached_tokens")
-    if details := usage.get("completion_tokens_details"):
-        reasoning = details.get("reasoning_tokens") or 0
-    return Usage(taken, given, True, cached or 0, reasoning)
+    if isinstance(details := usage.get("completion_tokens_details"), dict):
+        reasoning = details.get("reasoning_tokens")
+    return usage_of(taken, given, cached=cached, reasoning=reasoning)
 
 
 class Gathered:
@@ -104,11 +104,9 @@ class Gathered:
         try:
             event = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise Unanswered(
-                f"malformed JSON in the stream: {scrub(data[:300].decode(errors='replace'))}", charged=True
-            ) from error
+            raise not_json(data) from error
         if not isinstance(event, dict):
-            raise _malformed({"event": event})
+            raise malformed({"event": event})
         if failed := hidden_failure(WHO, event):
             raise failed
         self._usage = event.get("usage") or self._usage
@@ -143,7 +141,7 @@ class Gathered:
 def _choice(body: dict[str, Any]) -> dict[str, Any]:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise hidden_failure(WHO, body) or _malformed(body)
+        raise hidden_failure(WHO, body) or malformed(body)
     if failed := hidden_failure(WHO, choices[0]):
         raise failed
     return choices[0]
@@ -169,8 +167,3 @@ def _parts(content: Any) -> tuple[str, str]:
     thought = [p.get("thinking") for p in content if isinstance(p, dict) and p.get("type") == "thinking"]
     inner = [_parts(t)[0] if isinstance(t, list) else str(t or "") for t in thought]
     return "".join(text), "".join(inner)
-
-
-def _malformed(body: Any) -> Unanswered:
-    words = scrub(orjson.dumps(body)[:300].decode(errors="replace"))
-    return Unanswered(f"the provider's answer lacks what it must hold: {words}", charged=True)
