@@ -272,6 +272,86 @@ def test_the_budget_holds_across_kills(meter: Meter, tmp_path: Path) -> None:
     store.close()
 
 
+FULL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from gristmill.core.errors import StoreError
+from gristmill.core.records import Message
+from gristmill.core.store import open_store
+from gristmill.llm.budget import Budget, Limits
+from gristmill.llm.client import Client
+from gristmill.llm.spec import OpenAISpec
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+async def main(folder, url, freed):
+    store = open_store(Path(folder) / "store.db")
+    client = Client(store, workspace=Path(folder), run="r", budget=Budget(Limits(usd=1), store=store, run="r"))
+    spec = OpenAISpec(provider="openai", model="m", base_url=url, concurrency=8, price={"input": 0.5, "output": 2.0})
+    model = client.model("writer", spec, stage="qa")
+    ask = lambda n: model.chat([Message(role="user", content=f"Question {n} on tides")], max_tokens=40)
+    await asyncio.gather(*map(ask, range(8)))
+    log = (Path(folder) / "store.db-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log, hard))
+    ends = await asyncio.gather(*map(ask, range(8, 12)), return_exceptions=True)
+    assert all(isinstance(end, StoreError) for end in ends), ends
+    assert client.lines()[0].in_flight == 0
+    if freed == "True":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        await client.close()
+    else:
+        try:
+            await client.close()
+        except StoreError as error:
+            assert "cannot be written" in error.message
+        else:
+            raise AssertionError("nobody heard that the hold stands")
+    store.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("freed", [True, False])
+async def test_what_a_full_disk_could_not_take_is_charged_by_the_next_attempt(
+    meter: Meter, tmp_path: Path, freed: bool
+) -> None:
+    """What was billed and not written stays held: to the nano-dollar where the disk had room again at the end."""
+    command = [sys.executable, "-c", FULL, str(tmp_path), meter.url, str(freed)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    store = open_store(tmp_path / "store.db")
+    spent, left, billed = store.spent("r"), store.held("r"), meter.nano()
+    assert (spent.calls, meter.bill()["calls"]) == (8, 12) and spent.nano_usd < billed
+    assert left.calls == 4 if freed else left.calls >= 4
+    assert spent.nano_usd + left.nano_usd == billed if freed else spent.nano_usd + left.nano_usd >= billed
+    held = budget(store, usd=1)
+    assert held.usd * 1e9 == pytest.approx(spent.nano_usd + left.nano_usd)
+    await held.close()
+    assert store.spent("r").nano_usd == spent.nano_usd + left.nano_usd and store.held("r") == Hold()
+    store.close()
+
+
+async def test_what_was_lost_stays_held_beside_what_comes_after(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store.db")
+    held = budget(store, calls=20)
+    bids = [Bid(10) for _ in range(12)]
+    await asyncio.gather(*map(held.reserve, bids))
+    for bid in bids:
+        held.lost(bid, 10, 0)
+    more = [Bid(10) for _ in range(8)]
+    await asyncio.gather(*map(held.reserve, more))
+    assert store.held("r").calls >= 20
+    for bid in more:
+        held.settle(bid, 10, 0)
+    with pytest.raises(BudgetError, match="20 calls"):
+        await held.reserve(Bid(10))
+    await held.close()
+    assert store.held("r") == Hold(12, 120, 0)
+    store.close()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     limit=st.integers(1, 400),

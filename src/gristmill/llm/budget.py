@@ -6,7 +6,8 @@ resumably. So no limit is passed, whatever is in flight.
 
 Nor by killing a run: before requests are sent, the most that those in flight can cost stands in the store (`hold`). It
 is a quarter more than is needed, so that a run writes it a few times and not once a call, and cleared by a clean end.
-What a killed attempt left there is charged, as far as the limits left room for it: it may have been spent.
+What a killed attempt left there is charged, as far as the limits left room for it: it may have been spent. What was
+spent and could not be written (the disk is full) stays there too, and so is charged by the next attempt.
 
 Seconds are looked at before a request is sent, and wherever a stage asks: what is under way may end after them.
 """
@@ -23,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gristmill.core.errors import BudgetError, StoreError
 from gristmill.core.store import Charge, Hold, Store
+from gristmill.llm.prices import NANO
 
-NANO = 1_000_000_000
 _ENDLESS = 1 << 62
 SPARE = 4  # the hold is a quarter more than is needed: a line that grows to a thousand slots states it thirty times
 
@@ -96,7 +97,8 @@ class Budget:
         self._room = _Sum(limits.calls or _ENDLESS, limits.tokens or _ENDLESS, _nano(limits.usd))  # limits less used
         self._held = _Sum()  # by calls in flight
         self._risk = _Sum()  # the part of it that a kill would lose
-        self._stated = _endless()  # the hold that stands in the store
+        self._lost = _Sum()  # used, and not in the store's ledger: the hold keeps it
+        self._stated = _endless()  # the hold that stands in the store, less what was lost
         self._left = Hold()  # by a killed attempt, and not charged yet
         self._queue: deque[tuple[Bid, asyncio.Future[None]]] = deque()
         self._stating: asyncio.Task[None] | None = None
@@ -168,6 +170,13 @@ class Budget:
         self._use(tokens, nano)
         self.release(bid)
 
+    def lost(self, bid: Bid, tokens: int, nano: int) -> None:
+        """The call cost this much, and the store could not write it: it stays held there."""
+        self._lost.add(tokens, nano)
+        if self._bounded:
+            self._stated.add(-tokens, -nano, -1)
+        self.settle(bid, tokens, nano)
+
     def release(self, bid: Bid) -> None:
         """The call cost nothing: it was refused, or never sent."""
         self._held.add(-bid.tokens, -bid.nano, -1)
@@ -177,13 +186,16 @@ class Budget:
             self._advance()
 
     async def close(self) -> None:
-        """Clear the hold, if nothing is in flight any more. The budget may be used again afterwards."""
+        """Leave no hold but what was lost, if nothing is in flight any more. The budget may be used again afterwards;
+        where the store cannot be written, the wider hold stands."""
         if self._stating is not None:
             await asyncio.gather(self._stating, return_exceptions=True)
         await self._charge_left()
-        if self._store is not None and self._stated.calls not in (0, _ENDLESS) and not self._risk.calls:
+        if self._store is None or self._risk.calls:
+            return
+        if self._lost.calls or self._stated.calls not in (0, _ENDLESS):
             self._stated = _Sum()
-            await self._store.hold(self._run, 0, 0, 0)
+            await self._hold(self._stated)
 
     def _take(self, bid: Bid) -> None:
         self._held.add(bid.tokens, bid.nano)
@@ -252,17 +264,26 @@ class Budget:
             min(_with_spare(need.tokens), room.tokens),
             min(_with_spare(need.nano), room.nano),
         )
-        if self._store is not None:
-            await self._store.hold(self._run, stated.calls, stated.tokens, stated.nano)
+        await self._hold(stated)
         return stated
+
+    async def _hold(self, stated: _Sum) -> None:
+        lost = self._lost
+        if self._store is not None:
+            calls, tokens, nano = stated.calls + lost.calls, stated.tokens + lost.tokens, stated.nano + lost.nano
+            await self._store.hold(self._run, calls, tokens, nano)
 
     async def _charge_left(self) -> None:
         """The charge first: a kill between the two counts it twice, never not at all."""
         left, self._left = self._left, Hold()
         if left != Hold() and self._store is not None:
             charge = Charge(self._run, KILLED, "", left.calls, 0, left.tokens, nano_usd=left.nano_usd, answered=False)
-            await self._store.charge(charge)
-            await self._store.hold(self._run, 0, 0, 0)
+            try:
+                await self._store.charge(charge)
+            except StoreError:
+                self._left = left
+                raise
+            await self._hold(_Sum())
 
 
 def _with_spare(amount: int) -> int:

@@ -20,8 +20,9 @@ from gristmill.core.errors import ProviderError
 from gristmill.core.logs import detail, detailed, log
 from gristmill.core.store import Charge, Store
 from gristmill.llm.answers import answer_of, read_answer, reply_data
-from gristmill.llm.budget import NANO, Bid, Budget
+from gristmill.llm.budget import Bid, Budget
 from gristmill.llm.line import Line, Tries
+from gristmill.llm.prices import NANO
 from gristmill.llm.provider import Refused, Reply, Request, Unanswered, Withheld
 from gristmill.llm.waits import Waits, stopped
 
@@ -63,8 +64,7 @@ class Sender:
         self._owed: set[asyncio.Task[None]] = set()  # charges of calls that were cancelled on their way
 
     async def close(self) -> None:
-        if self._owed:
-            await asyncio.gather(*self._owed)
+        await asyncio.gather(*self._owed, return_exceptions=True)
         self._waits.close()
 
     async def answer(self, call: Call) -> Answer:
@@ -118,41 +118,37 @@ class Sender:
             raise
 
     async def _keep(self, call: Call, reply: Reply, seconds: float) -> Answer:
-        """Give the slot back, unless too much is not durable yet; keep the answer; count it."""
-        line, usage = call.line, reply.usage
-        known = usage.known
-        if known:
-            cost = line.price.cost(usage)
-        else:  # it costs what was reserved for it, in this attempt of the run and in the next
-            usage, cost = Usage(call.tokens_in, call.request.max_tokens, known=False), call.bid.nano
-        spent = usage.input + usage.output
+        """Give the slot back, unless too much is not durable yet; keep the answer; count it. Whatever happens on the
+        way, slot and reservation are given back."""
+        line, bid, budget = call.line, call.bid, self._budget
         slot = line.batcher is None
-        if slot and line.keeps_up:
-            slot = False
-            line.limiter.left(seconds, spent if known else 0, reply.quota, usage.output)
+        early = slot and line.keeps_up
+        spent, cost, told, output = bid.tokens, bid.nano, 0, None
+        settle = budget.lost if slot else budget.settle  # a batch's answer is fetched again, and charged then
         line.answered += 1
         line.unkept += 1
         try:
+            usage, cost = _bill(call, reply.usage)
+            output = usage.output
+            spent = usage.input + output
+            told = spent if usage.known else 0
+            if early:
+                slot = False
+                line.limiter.left(seconds, told, reply.quota, output)
             await self._store.put_response(
                 call.key,
                 {"request": orjson.Fragment(call.content), "reply": reply_data(reply, usage)},
-                Charge(
-                    self._run,
-                    call.stage,
-                    call.role,
-                    1,
-                    usage.input,
-                    usage.output,
-                    usage.cached,
-                    usage.reasoning,
-                    cost,
-                ),
+                _charge_of(call, self._run, usage, cost, answered=True),
             )
+            settle = budget.settle
+        except asyncio.CancelledError:  # it was handed in, and is written all the same
+            settle = budget.settle
+            raise
         finally:
             line.unkept -= 1
             if slot:
-                line.limiter.left(seconds, spent if known else 0, reply.quota, usage.output)
-            self._budget.settle(call.bid, spent, cost)
+                line.limiter.left(seconds, told, reply.quota, output)
+            settle(bid, spent, cost)
         call.counts["calls"] += 1
         _count(call.counts, usage, cost)
         if line.batcher is not None:
@@ -199,35 +195,37 @@ class Sender:
         owed.add_done_callback(self._settled)
 
     def _settled(self, owed: asyncio.Future[None]) -> None:
-        """What the store could not write then stays held in it, and is charged by the next attempt."""
+        """What the store could not write stays held there, and is charged by the next attempt."""
         self._owed.discard(owed)
-        if not owed.cancelled():
-            owed.exception()
+        if not owed.cancelled() and (error := owed.exception()) is not None:
+            log("charge not written", error=str(error))
 
     async def _charge(self, call: Call, usage: Usage | None) -> None:
         """A call that brought no answer costs what the provider says, else all it had reserved."""
-        bid = call.bid
-        if usage is None or not usage.known:
-            usage, cost = Usage(call.tokens_in, call.request.max_tokens, known=False), bid.nano
-        else:
-            cost = call.line.price.cost(usage)
-        charge = Charge(
-            self._run,
-            call.stage,
-            call.role,
-            1,
-            usage.input,
-            usage.output,
-            usage.cached,
-            usage.reasoning,
-            cost,
-            False,
-        )
+        usage, cost = _bill(call, usage)
+        settle = self._budget.lost
         try:
-            await self._store.charge(charge)
+            await self._store.charge(_charge_of(call, self._run, usage, cost, answered=False))
+            settle = self._budget.settle
+        except asyncio.CancelledError:  # it was handed in, and is written all the same
+            settle = self._budget.settle
+            raise
         finally:
-            self._budget.settle(bid, usage.input + usage.output, cost)
+            settle(call.bid, usage.input + usage.output, cost)
         _count(call.counts, usage, cost)
+
+
+def _bill(call: Call, usage: Usage | None) -> tuple[Usage, int]:
+    """What a call used, and what that costs. Where nobody knows, it is what was reserved for it, in this attempt of
+    the run and in the next."""
+    if usage is not None and usage.known:
+        return usage, call.line.price.cost(usage)
+    return Usage(call.tokens_in, call.request.max_tokens, known=False), call.bid.nano
+
+
+def _charge_of(call: Call, run: str, usage: Usage, cost: int, *, answered: bool) -> Charge:
+    used = usage.input, usage.output, usage.cached, usage.reasoning
+    return Charge(run, call.stage, call.role, 1, *used, cost, answered)
 
 
 def _note(call: Call, error: ProviderError, wait: float | None) -> None:
