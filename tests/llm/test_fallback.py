@@ -119,6 +119,39 @@ async def test_who_was_down_is_asked_again_after_a_while(
     assert [name for name, _ in events] == ["model.down", "model.up"]
 
 
+async def test_one_sees_whether_who_was_down_serves_again(
+    fake: FakeServer, other: FakeServer, make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "DOWN_SECONDS", 0.2)
+    fake.fresh(api_key="another")
+    model, _ = with_fallback(make_client, spec_of(fake.url, fallback=("spare",)), spec_of(other.url))
+    await model.chat(user("one"), max_tokens=9)
+    before = fake.stats()["calls"]
+    await asyncio.sleep(0.25)
+    monkeypatch.setattr(line, "DOWN_SECONDS", 60)
+    await asyncio.gather(*(model.chat(user(f"Question {n}"), max_tokens=9) for n in range(20)))
+    assert (fake.stats()["calls"], other.stats()["calls"]) == (before + 1, 21)
+
+
+async def test_what_is_stored_is_found_whoever_is_down(
+    fake: FakeServer, other: FakeServer, make_client: Callable[..., Client]
+) -> None:
+    """Of the first while it is down, and of who stood in for it, in this run and in the next."""
+    fake.fresh()
+    first, then = spec_of(fake.url, fallback=("spare",)), spec_of(other.url)
+    model, _ = with_fallback(make_client, first, then)
+    early = [await model.chat(user(f"Early {n}"), max_tokens=9) for n in range(3)]
+    fake.fresh(api_key="another")
+    late = [await model.chat(user(f"Late {n}"), max_tokens=9) for n in range(3)]
+    assert [answer.model for answer in early + late] == [f"{fake.url} m"] * 3 + [f"{other.url} m"] * 3
+    fake.fresh(api_key="another")
+    other.fresh()
+    for asked in (model, with_fallback(make_client, first, then)[0]):
+        again = [await asked.chat(user(f"{when} {n}"), max_tokens=9) for when in ("Early", "Late") for n in range(3)]
+        assert again == early + late
+    assert (fake.stats()["calls"], other.stats()["calls"]) == (0, 0)
+
+
 async def test_when_all_are_down_the_run_stops(
     fake: FakeServer, other: FakeServer, make_client: Callable[..., Client]
 ) -> None:
@@ -139,6 +172,14 @@ async def test_status_says_who_is_down(fake: FakeServer, other: FakeServer, make
     assert (one.roles, one.answered, one.limit) == (("writer",), 0, 3) and "401" in (one.down or "")
     assert (two.roles, two.answered, two.in_flight, two.down) == (("spare",), 1, 0, None)
     assert client.window([first]) == 6
+
+
+def test_a_spec_that_is_gone_lends_its_limit_to_no_other(make_client: Callable[..., Client], fake: FakeServer) -> None:
+    client = make_client()
+    first = spec_of(fake.url, concurrency=3)
+    for stage in ("qa", "exam"):  # the second finds the line of the first, and only its own spec is gone
+        client.model("writer", first, stage=stage, fallback=[("spare", spec_of(fake.url, concurrency=50), None)])
+    assert {client.window([spec_of(fake.url, concurrency=2)]) for _ in range(1000)} == {4}
 
 
 RECIPE = """

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from gristmill.llm.model import BoundModel
 from gristmill.llm.provider import Request, Unanswered, Unusable
 from gristmill.llm.sending import Call, Counts, Heard, Sender
 from gristmill.llm.spec import ModelSpec
+from gristmill.llm.waits import cancelling
 
 if TYPE_CHECKING:
     from gristmill.models.weights import Weights
@@ -40,6 +42,10 @@ __all__ = ["Backup", "Client", "LineStatus"]
 
 Backup = tuple[str, ModelSpec, "Weights | None"]
 """Another role of the recipe that stands in for a model that is down."""
+
+
+_Asked = tuple[Line, str, bytes]
+"""Whom to ask, under which key, and what is hashed for it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,20 +126,27 @@ class Client:
         return self._lines.status()
 
     async def close(self) -> None:
-        """Let go of engines and connections, and of what the budget holds. All may be asked again."""
-        await self._sender.close()
-        await self._lines.close()
-        await self.budget.close()
+        """Let go of engines and connections, and of what the budget holds: of each, whatever the others say. All may
+        be asked again."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.budget.close)
+            stack.push_async_callback(self._lines.close)
+            stack.push_async_callback(self._sender.close)
 
     async def _answer(self, caller: _Caller, request: Request, *, sample: int, attempt: int) -> Answer:
-        """From the first provider that serves; one that serves nobody hands its requests to the next."""
-        several = len(caller.lines) > 1
-        lines = [line for line in caller.lines if line.serves()] if several else caller.lines
+        """The stored answer of any provider, else a new one of the first that serves; one that serves nobody hands its
+        requests to the next."""
+        asked = [(line, *self._keyed(line, request, sample, attempt)) for line in caller.lines]
+        several = len(asked) > 1
+        if several:
+            for line, key, _ in asked:
+                if (answer := await self._stored(line, caller, key)) is not None:
+                    return answer
         failure: ProviderError | None = None
-        for line in lines or caller.lines:
+        for line, key, content in _to_ask(asked) if several else asked:
             answered = line.answered
             try:
-                return await self._from(line, caller, request, sample, attempt)
+                return await self._from(line, caller, request, key, content)
             except Unusable as error:
                 failure = error
             except Unanswered as error:
@@ -145,30 +158,37 @@ class Client:
                 self.emit("model.down", role=caller.role, model=line.identity, error=failure.message)
         raise _unserved(caller, failure)
 
-    async def _from(self, line: Line, caller: _Caller, request: Request, sample: int, attempt: int) -> Answer:
-        """The stored answer, the one in flight, or a new one: durable when this returns."""
+    def _keyed(self, line: Line, request: Request, sample: int, attempt: int) -> tuple[str, bytes]:
+        """The key of a question to this line, and what is hashed for it."""
         content = content_of(line.identity, request, sample=sample, attempt=attempt, seed=self.seed)
-        key = hashlib.sha256(content).hexdigest()
+        return hashlib.sha256(content).hexdigest(), content
+
+    async def _stored(self, line: Line, caller: _Caller, key: str) -> Answer | None:
+        stored = await self.store.response(key)
+        if stored is None:
+            return None
+        caller.counts["cached"] += 1
+        detail("found", role=caller.role, request=key)
+        answer = read_answer(key, line.identity, stored["reply"])
+        if self._sender.heard is not None:
+            self._sender.heard(caller.role, caller.stage, answer.usage, None, 0)
+        return answer
+
+    async def _from(self, line: Line, caller: _Caller, request: Request, key: str, content: bytes) -> Answer:
+        """The stored answer, the one in flight, or a new one: durable when this returns."""
         while (flight := self._flights.get(key)) is not None:
             try:
                 answer = await asyncio.shield(flight)
             except asyncio.CancelledError:
-                if flight.cancelled() and not _cancelling():
+                if flight.cancelled() and not cancelling():
                     continue  # the one who asked gave up: ask ourselves
                 raise
             caller.counts["shared"] += 1
             return answer
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
-            stored = await self.store.response(key)
-            if stored is not None:
-                caller.counts["cached"] += 1
-                detail("found", role=caller.role, request=key)
-                answer = read_answer(key, line.identity, stored["reply"])
-                if self._sender.heard is not None:
-                    self._sender.heard(caller.role, caller.stage, answer.usage, None, 0)
-            else:
-                answer = await self._ask(line, caller, request, key, content)
+            found = await self._stored(line, caller, key)
+            answer = found or await self._ask(line, caller, request, key, content)
             flight.set_result(answer)
             return answer
         except Exception as error:
@@ -195,6 +215,17 @@ class Client:
         return answer
 
 
+def _to_ask(asked: list[_Asked]) -> Iterator[_Asked]:
+    """Those that serve, in order, each looked at when its turn comes; all of them where none does."""
+    none = True
+    for one in asked:
+        if one[0].lets_in():
+            none = False
+            yield one
+    if none:
+        yield from asked
+
+
 def _unserved(caller: _Caller, error: ProviderError | None) -> ProviderError:
     """A line that has never answered stops the run: what is wrong with it is wrong for every record."""
     if error is None or not isinstance(error, Unusable) or any(line.answered for line in caller.lines):
@@ -209,8 +240,3 @@ def _unserved(caller: _Caller, error: ProviderError | None) -> ProviderError:
 
 def _silent(event: str, **data: Any) -> None:
     """No one listens."""
-
-
-def _cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -36,6 +36,7 @@ class LineStatus:
     answered: int
     per_second: float
     down: str | None = None  # why its requests go to the next provider
+    batches: int | None = None  # that hold what is in flight, where it is asked in batches
 
 
 class Line:
@@ -73,9 +74,16 @@ class Line:
             return await self.batcher.ask(key, request)
         return await self.provider.send(request)
 
-    def serves(self) -> bool:
-        """Whether it is worth a request: it is not down, or it is time to see whether it still is."""
-        return self.down is None or time.monotonic() >= self._again
+    def lets_in(self) -> bool:
+        """Whether to send it a request: it is not down, or it is time to see whether it still is. Then one is let
+        through, and the others hear what becomes of it."""
+        if self.down is None:
+            return True
+        now = time.monotonic()
+        if now < self._again:
+            return False
+        self._again = now + DOWN_SECONDS
+        return True
 
     def mark_down(self, error: ProviderError) -> bool:
         """It served nobody. True if that is news."""
@@ -94,18 +102,20 @@ class Line:
 
 
 def status_of(lines: list[Line]) -> LineStatus:
-    """Of lines that share one limiter."""
-    limiter, down = lines[0].limiter, next((line.down for line in lines if line.down), None)
+    """Of lines that share one limiter; one that asks in batches shares none."""
+    limiter, batcher = lines[0].limiter, lines[0].batcher
+    down = next((line.down for line in lines if line.down), None)
     return LineStatus(
         roles=tuple(sorted({role for line in lines for role in line.roles})),
         model=lines[0].identity,
-        in_flight=limiter.in_flight,
-        limit=limiter.limit,
-        why=limiter.why,
-        waiting=limiter.waiting,
+        in_flight=sum(batcher.under_way.values()) if batcher else limiter.in_flight,
+        limit=batcher.window if batcher else limiter.limit,
+        why="two batches" if batcher else limiter.why,
+        waiting=batcher.waiting if batcher else limiter.waiting,
         answered=sum(line.answered for line in lines),
         per_second=round(sum(line.per_second() for line in lines), 3),
         down=down.message if down else None,
+        batches=len(batcher.under_way) if batcher else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from gristmill.llm.prices import demand_price, price_of
 from gristmill.llm.provider import Provider
 from gristmill.llm.shares import Shares
 from gristmill.llm.spec import AnthropicSpec, LocalSpec, ModelSpec, OpenAISpec, RemoteSpec
+from gristmill.llm.waits import cancelling, stopped
 
 if TYPE_CHECKING:
     from gristmill.llm.batch import Batcher
@@ -44,7 +46,7 @@ class Lines:
         self._emit = emit
         self._stopping = stopping
         self._lines: dict[str, Line] = {}
-        self._by_spec: dict[int, Line] = {}
+        self._by_spec: dict[int, tuple[ModelSpec, Line]] = {}  # a spec that lives keeps its id
         self._limiters: dict[str, Limiter] = {}
         self._shares = Shares(store)
         self._joined: dict[str, asyncio.Future[None]] = {}
@@ -58,7 +60,7 @@ class Lines:
             batcher = self._batcher(provider, spec)
             line = self._lines[name] = Line(provider, self._limiter(provider, spec), price, batcher)
         line.roles.add(role)
-        self._by_spec[id(spec)] = line
+        self._by_spec[id(spec)] = spec, line
         return line
 
     async def join(self, line: Line) -> None:
@@ -67,7 +69,12 @@ class Lines:
         joining = self._joined.get(name)
         if joining is None:
             joining = self._joined[name] = asyncio.ensure_future(self._shares.join(name, line.limiter))
-        await asyncio.shield(joining)
+        try:
+            await asyncio.shield(joining)
+        except asyncio.CancelledError:
+            if joining.cancelled() and not cancelling():
+                raise stopped() from None  # the lines were closed meanwhile
+            raise
         line.joined = True
 
     def window(self, specs: Sequence[ModelSpec]) -> int:
@@ -77,18 +84,23 @@ class Lines:
     def status(self) -> list[LineStatus]:
         by_limiter: dict[int, list[Line]] = defaultdict(list)
         for line in self._lines.values():
-            by_limiter[id(line.limiter)].append(line)
+            by_limiter[id(line.batcher or line.limiter)].append(line)
         return [status_of(lines) for lines in by_limiter.values()]
 
     async def close(self) -> None:
-        """Let go of engines and connections. What was learned stays, and all may be asked again."""
-        for line in self._lines.values():
-            line.joined = not line.provider.shared
-            if line.batcher is not None:
-                await line.batcher.close()
-            await line.provider.close()
-        self._joined.clear()
-        await self._shares.close()
+        """Let go of engines and connections: of each, whatever the others say. What was learned stays, and all may be
+        asked again."""
+        joining, self._joined = list(self._joined.values()), {}
+        for join in joining:
+            join.cancel()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._shares.close)
+            for line in self._lines.values():
+                line.joined = not line.provider.shared
+                stack.push_async_callback(line.provider.close)
+                if line.batcher is not None:
+                    stack.push_async_callback(line.batcher.close)
+            await asyncio.gather(*joining, return_exceptions=True)
 
     def _provider(self, role: str, spec: ModelSpec, weights: Weights | None, quantization: str | None) -> Provider:
         if isinstance(spec, OpenAISpec):
@@ -129,8 +141,8 @@ class Lines:
     def _window(self, spec: ModelSpec) -> int:
         if isinstance(spec, RemoteSpec) and spec.batch is not None:
             return 2 * spec.batch.size
-        line = self._by_spec.get(id(spec))
-        return 2 * (line.limiter.limit if line else spec.concurrency or START)
+        known = self._by_spec.get(id(spec))
+        return 2 * (known[1].limiter.limit if known else spec.concurrency or START)
 
 
 def _new_limiter(spec: ModelSpec) -> Limiter:

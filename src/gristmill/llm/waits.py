@@ -56,3 +56,9 @@ class Waits:
 
 def stopped() -> Cancelled:
     return Cancelled("stopped", "Run the same command again to go on.")
+
+
+def cancelling() -> bool:
+    """Whether it is the task at work that is being cancelled, not what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
