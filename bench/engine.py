@@ -1,20 +1,20 @@
 """The generation engine beside other engines, in one interleaved run: `make bench-engine`.
 
-Every gate of the acceptance list with its figure and PASS or FAIL; a table for RESULTS.md, and all of it as JSON in
-bench/engine.json. A ratio counts only within one run, so nothing here is compared with figures from elsewhere.
-REPS=1 takes a third of the time; ONLY="speed faults" runs parts of it and leaves RESULTS.md alone.
+Every gate of the acceptance list with its figure and PASS or FAIL, on the terminal and in RESULTS.md, where each part
+(speed, wide, resume, faults) has its own section. A ratio counts only within one part, whose engines take turns.
+REPS=1 takes a third of the time; ONLY="speed faults" runs these parts and leaves the sections of the others.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from bench.machine import machine
-from bench.peers import ROOT, Record, drive, install, versions
+from bench.peers import Record, drive, install, versions
 from bench.table import keep, table
 
 US = "gristmill"
@@ -128,57 +128,29 @@ PARTS_KNOWN = {"speed": speed, "wide": wide, "resume": resume, "faults": faults}
 
 def main() -> None:
     install()
-    records: list[Record] = []
-    gates: list[Gate] = []
+    passed = True
     for part in PARTS:
-        found, judged = PARTS_KNOWN[part]()
-        records += found
-        gates += judged
-    for gate in gates:
-        print(f"{'PASS' if gate.passed else 'FAIL'}  {gate.what}: {gate.figure} (bound {gate.bound})")
-    if len(PARTS) == len(PARTS_KNOWN):
-        said = {"machine": machine(), "versions": versions(), "reps": int(REPS), "gates": [asdict(g) for g in gates]}
-        (ROOT / "bench" / "engine.json").write_text(json.dumps({**said, "records": records}, indent=1) + "\n")
-        keep("engine", page(gates, records))
-    if not all(gate.passed for gate in gates):
+        records, gates = PARTS_KNOWN[part]()
+        for gate in gates:
+            print(f"{'PASS' if gate.passed else 'FAIL'}  {gate.what}: {gate.figure} (bound {gate.bound})", flush=True)
+        keep(f"engine, {part}", page(part, gates, records))
+        passed = passed and all(gate.passed for gate in gates)
+    if not passed:
         sys.exit(1)
 
 
-def page(gates: list[Gate], records: list[Record]) -> str:
-    """The part of RESULTS.md that this bench writes."""
-    summary = [r for r in records if r["mode"] == "summary"]
+def page(part: str, gates: list[Gate], records: list[Record]) -> str:
+    """One part's section of RESULTS.md."""
     where = ", ".join(f"{name} {version}" for name, version in versions().items())
+    head, row = TABLES[part]
     return "\n\n".join(
         [
-            f"`make bench-engine`, medians of {REPS} interleaved repetitions. {machine()}. {where}.",
+            f"`make bench-engine ONLY={part}`, medians of {REPS} interleaved repetitions. {machine()}. {where}.",
             table(
                 ["gate", "bound", "measured", ""],
                 [[g.what, g.bound, g.figure, "pass" if g.passed else "**fail**"] for g in gates],
             ),
-            table(
-                ["speed", "CPU ms a call", "× raw_aiohttp", "start-up CPU s", "span s", "span / ideal", "MB"],
-                [speed_row(r) for r in in_order(r for r in summary if r["of"] == "speed")],
-            ),
-            table(
-                ["resume at 64:50:10000", "finished again: calls", "s", "kill at half: repeated", "lost"],
-                [
-                    [r["peer"], r["calls_again"], shown(r["again_run_s"]), r["repeated"], r["lost"]]
-                    for r in in_order(r for r in summary if r["of"] == "resume")
-                ],
-            ),
-            table(
-                [
-                    "faults at 64:50:1000",
-                    "engine",
-                    "span s",
-                    "× ref_journal",
-                    "lost",
-                    "of them hopeless",
-                    "wrong",
-                    "gave up",
-                ],
-                [fault_row(r) for r in in_order(r for r in summary if r["of"] == "faults")],
-            ),
+            table(head, [row(r) for r in in_order(r for r in records if r["mode"] == "summary")]),
         ]
     )
 
@@ -194,6 +166,10 @@ def speed_row(r: Record) -> list[Any]:
     return [point, *(shown(r.get(name)) for name in names)]
 
 
+def resume_row(r: Record) -> list[Any]:
+    return [r["peer"], r["calls_again"], shown(r["again_run_s"]), r["repeated"], r["lost"]]
+
+
 def fault_row(r: Record) -> list[Any]:
     span = [shown(r["span_s"]), shown(r.get("span_x_ref"))]
     return [r["fault"], r["peer"], *span, r["lost"], r["hopeless"], r["wrong"], r["failed"]]
@@ -201,3 +177,13 @@ def fault_row(r: Record) -> list[Any]:
 
 def shown(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
+
+
+SPEED = ["speed", "CPU ms a call", "× raw_aiohttp", "start-up CPU s", "span s", "span / ideal", "MB"], speed_row
+TABLES: dict[str, tuple[list[str], Callable[[Record], list[Any]]]] = {
+    "speed": SPEED,
+    "wide": SPEED,
+    "resume": (["resume", "finished again: calls", "s", "kill at half: repeated", "lost"], resume_row),
+    "faults": (["faults", "engine", "span s", "× ref_journal", "lost", "hopeless", "wrong", "gave up"], fault_row),
+}
+"""The head of each part's table, and how an engine's summary becomes a row."""

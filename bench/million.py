@@ -17,13 +17,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.engine import Gate, at_most, exactly
 from bench.machine import machine
-from bench.peers import BENCH, HOME, ROOT, install, python, versions
+from bench.peers import BENCH, HOME, install, python
 from bench.table import keep, table
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
@@ -147,9 +147,6 @@ def judge(lives: list[Life], stats: list[dict[str, Any]], given: int) -> None:
     ]
     for gate in gates:
         print(f"{'PASS' if gate.passed else 'FAIL'}  {gate.what}: {gate.figure} (bound {gate.bound})")
-    said = {"machine": machine(), "versions": versions(), "rows": ROWS, "latency_ms": LATENCY_MS}
-    said |= {"gates": [asdict(gate) for gate in gates], "lives": [asdict(life) for life in lives], "server": stats}
-    (ROOT / "bench" / "million.json").write_text(json.dumps(said, indent=1) + "\n")
     keep("million", page(gates, lives, before))
     if not all(gate.passed for gate in gates):
         sys.exit(1)
