@@ -126,7 +126,7 @@ def test_a_key_that_the_server_quotes_is_written_nowhere(small: Project, server:
 def test_a_key_in_a_file_is_replaced_while_a_run_goes_on(small: Project, server: FakeServer) -> None:
     place = small.folder / "llm.key"
     place.write_text(OLD + "\n")
-    server.reset(api_key=OLD, latency_ms=300)
+    server.fresh(api_key=OLD, latency_ms=300)
     environment = {"GRISTMILL_WORKSPACE": str(small.workspace), "LLM_URL": server.url, "LLM_KEY_FILE": str(place)}
     command = small.command("run", small.folder / "recipe.yaml", "--set", "models.writer.concurrency=1")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -138,7 +138,7 @@ def test_a_key_in_a_file_is_replaced_while_a_run_goes_on(small: Project, server:
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 0, said.decode()
     assert server.stats()["statuses"]["401"] == 1 and server.stats()["statuses"]["200"] >= 1
-    server.reset(latency_ms=0)
+    server.fresh()
     assert_clean("what was printed", said, OLD, NEW)
     for path, written in contents(small.workspace):
         assert_clean(path, written, OLD, NEW)
