@@ -101,6 +101,8 @@ def dropped_of(stage: State) -> int:
 
 
 def _progress(stage: State, *, wide: bool) -> tuple[ProgressBar | str, str]:
+    if stage["state"] == "stopped":
+        return stage["state"], f"{amount(stage['done'])}/{amount(stage['total'])}"
     if stage["state"] != "running":
         return stage["state"], "" if stage["seconds"] is None else span(stage["seconds"])
     share = stage["done"] / stage["total"] if stage["total"] else 0.0
@@ -125,8 +127,8 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
         yield "left", left
     if state["error"]:
         yield "ended", state["error"]
-        if state["hint"]:
-            yield "", state["hint"]
+    if state["hint"]:
+        yield "", state["hint"]
 
 
 def line_words(line: State) -> str:
@@ -134,6 +136,9 @@ def line_words(line: State) -> str:
     who = ", ".join(line["roles"]) or line["model"]
     waiting = f", {amount(line['waiting'])} waiting" if line["waiting"] else ""
     down = f"; down: {line['down']}" if line.get("down") else ""
+    if (batches := line.get("batches")) is not None:
+        noun = "batch" if batches == 1 else "batches"
+        return f"{who}: {amount(line['in_flight'])} under way in {batches} {noun}{waiting}{down}"
     return f"{who}: {line['in_flight']} of {line['limit']} in flight{waiting} (limit: {line['why']}){down}"
 
 

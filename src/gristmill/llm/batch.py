@@ -4,10 +4,12 @@ Workers `ask` as they would ask for one answer. Their requests gather into a bat
 for a while (`batch_room`); it is handed in and followed to its end (`batch_course`) at the provider's `batch_desk`.
 
 Nothing is paid for twice: which keys a batch holds is noted in the store before it is handed in (`batch_notes`), and a
-key that is noted never goes into another batch. It leaves the note when its answer is kept (`kept`), or when its line
-brought none. So this may be killed at any point. What remains is one window: a batch whose process was killed before
-it heard the provider's id is looked for by its tag for a minute; one that the provider began to list later than that
-would be handed in again.
+key that is noted never goes into another batch. It leaves the note when its answer is kept (`kept`), when its line
+brought none, or when no batch was made of it. So this may be killed at any point, and any exchange may fail.
+
+A batch whose id was never heard (the process was killed, the connection broke) is looked for by its tag. If looking
+fails, it stays noted, and who asks again looks again. What remains is one window: a batch that the provider does not
+list within a minute counts as not made, and one that it began to list later would be handed in again.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from gristmill.core.errors import Cancelled, ConfigError, ProviderError
 from gristmill.core.logs import log
 from gristmill.core.store import Store
 from gristmill.llm.batch_course import Course
-from gristmill.llm.batch_desk import Desk, line_of
+from gristmill.llm.batch_desk import Desk, entry_of, perhaps_taken
 from gristmill.llm.batch_notes import Batch, BatchNotes, new_batch
 from gristmill.llm.batch_room import Room
-from gristmill.llm.provider import Provider, Reply, Request
+from gristmill.llm.provider import Provider, Reply, Request, Unanswered
 from gristmill.llm.spec import BatchSpec
 
 BEAT = 5.0  # seconds between two signs of life
@@ -83,22 +85,32 @@ class Batcher:
         """Requests not answered for yet, by the provider's id of their batch."""
         return {batch.id: len(batch.keys) for batch in self._mine.values() if batch.id is not None}
 
+    @property
+    def waiting(self) -> int:
+        """Requests on their way into a batch."""
+        return sum(len(gathering.keys) for gathering in self._room.gathered.values())
+
+    @property
+    def window(self) -> int:
+        """How many may ask at once."""
+        return self._room.window
+
     async def ask(self, key: str, request: Request) -> Reply | None:
         """The answer to one request; None if another process has just kept it in the store.
 
         Whoever gets a reply keeps it durably and then calls `kept`.
         """
-        line = line_of(self._desk.provider, request)
-        if len(line.body) > self._desk.most_bytes:
+        entry = entry_of(self._desk.provider, request)
+        if len(entry.body) > self._desk.most_bytes:
             raise ProviderError(
-                f"a request of {len(line.body)} bytes fits into no batch", "Send less text per request."
+                f"a request of {len(entry.body)} bytes fits into no batch", "Send less text per request."
             )
         if self._failure is not None:
             raise self._failure
         if not self._tasks:
             self._start(self._live())
             self._start(self._watch())
-        return await self._room.wait(key, line)
+        return await self._room.wait(key, entry)
 
     def kept(self, key: str) -> None:
         """The answer to this key is in the store."""
@@ -124,6 +136,7 @@ class Batcher:
         for batch in list(self._mine.values()):
             self._drop(batch)
         self._room.elsewhere.clear()
+        self._failure = None
         self._ready = self._closing = False
 
     async def _watch(self) -> None:
@@ -169,19 +182,30 @@ class Batcher:
             self._drop(batch)
             return
         try:
-            batch.id = await self._course.submit(batch, lines, lambda: self._closing or self._stopping())
+            await self._submit(batch, lines)
         except ProviderError as error:
-            await self._notes.remove(batch)
-            self._drop(batch)
-            self._room.fail(lines, error)
-            return
+            await self._give_up(batch, error)
         if batch.id is None:
-            await self._notes.remove(batch)
             self._drop(batch)
             return
         await self._notes.write(batch)
         log("batch_submitted", batch=batch.id, requests=batch.count)
         self._start(self._follow(batch))
+
+    async def _submit(self, batch: Batch, lines: dict[str, bytes]) -> None:
+        """Its id; without one it was not made, and no note says otherwise. Raises where nobody knows."""
+        failed: ProviderError | None = None
+        try:
+            batch.id = await self._course.submit(batch, lines, lambda: self._closing or self._stopping())
+        except ProviderError as error:
+            failed = error
+        if failed is not None and perhaps_taken(failed):
+            log("batch_perhaps_taken", batch=batch.tag, error=failed.message)
+            batch.id = await self._course.find(batch)
+        if batch.id is None:
+            await self._notes.remove(batch)
+            if failed is not None:
+                self._room.fail(lines, failed)
 
     async def _free(self, lines: dict[str, bytes]) -> dict[str, bytes]:
         """Those that no batch holds; the others find their place."""
@@ -191,8 +215,7 @@ class Batcher:
         return {key: line for key, line in lines.items() if key not in held and self._room.awaited(key)}
 
     async def _follow(self, batch: Batch) -> None:
-        """To its end. If that is not to be had (the key is refused), it is anybody's: whoever asks for its keys again
-        follows it again."""
+        """To its end."""
         try:
             if batch.id is None:
                 batch.id = await self._course.find(batch)
@@ -200,11 +223,18 @@ class Batcher:
             if batch.id is not None:
                 await self._course.follow(batch, batch.id)
         except ProviderError as error:
-            batch.owner = ""
-            await self._notes.write(batch)
-            self._room.fail(batch.keys, error)
+            await self._give_up(batch, error)
         self._drop(batch)
         self._room.place(batch.keys)
+
+    async def _give_up(self, batch: Batch, error: ProviderError) -> None:
+        """Its end is not to be had (the key is refused), or whether it was made: it is anybody's, and whoever asks for
+        its keys again follows it again. What it costs is counted when its answers are fetched, and not twice."""
+        batch.owner = ""
+        await self._notes.write(batch)
+        if isinstance(error, Unanswered):
+            error.charged = False
+        self._room.fail(batch.keys, error)
 
     async def _live(self) -> None:
         """Signs of life; and what the other processes have finished, or left behind."""

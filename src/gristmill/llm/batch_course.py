@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from gristmill.core.errors import ProviderError
 from gristmill.core.logs import log
-from gristmill.llm.batch_desk import Desk, NotTaken, State, Undecided, reply_of
+from gristmill.llm.batch_desk import Desk, State, Undecided, reply_of
 from gristmill.llm.batch_notes import Batch, BatchNotes
 from gristmill.llm.batch_room import Room
-from gristmill.llm.provider import Refused, Reply, Unanswered, Unreached
+from gristmill.llm.provider import Refused, Reply, Unanswered, Unusable
 
 T = TypeVar("T")
 
@@ -27,6 +27,11 @@ TRIES = 6  # of reading results
 LONGEST_WAIT = 60.0  # seconds before an exchange is tried again
 PATIENCE = 3600.0  # seconds for which a provider that answers nothing is asked again after a batch under way
 LONGEST_PAUSE = 600.0  # seconds before a batch that the account had no room for is handed in again
+UNSEEN = (
+    "It is not handed in again unseen. Let the key list batches, and run the same command again. If the server cannot "
+    "list them, remove `batch` from the model's entry: its requests are then asked one by one, and paid for twice if "
+    "the batch was taken."
+)
 
 
 class Course:
@@ -39,7 +44,8 @@ class Course:
         self.not_before = 0.0  # when the next batch may be handed in
 
     async def submit(self, batch: Batch, lines: dict[str, bytes], halted: Callable[[], bool]) -> str | None:
-        """The provider's id; None if the run was stopped before the batch was taken."""
+        """The provider's id; None if the run was stopped before the batch was taken. `perhaps_taken` tells what an
+        error leaves open."""
         named = [(batch.line_name(key), body) for key, body in lines.items()]
         refusals = 0
         while not halted():
@@ -49,18 +55,12 @@ class Course:
                 refusals += 1
                 wait = _wait(refusals, error.retry_after)
                 log("batch_refused", error=error.message, wait=wait)
-            except (Unreached, NotTaken):
-                raise
-            except Unanswered as error:  # it may have been taken
-                log("batch_perhaps_taken", error=error.message)
-                if (found := await self.find(batch)) is None:
-                    raise
-                return found
             await asyncio.sleep(wait)
         return None
 
     async def find(self, batch: Batch) -> str | None:
-        """The id of a batch that was perhaps handed in; None once it is sure that it was not."""
+        """The id of a batch that was perhaps handed in; None if the provider does not list it for as long as `grace`.
+        No error says anything about the batch: whoever hears one knows no more than before."""
         until = time.monotonic() + self._grace
         while True:
             known = {other.id for other in await self._notes.read() if other.id is not None}
@@ -73,6 +73,11 @@ class Course:
             except Undecided:
                 await asyncio.sleep(self._poll)
                 continue
+            except Unanswered:
+                raise
+            except ProviderError as error:  # whatever it is about, it is not about a request
+                message = f"batch {batch.tag} was perhaps taken, and cannot be looked for: {error.message}"
+                raise Unusable(message, UNSEEN, status=error.status) from error
             if found is not None or time.monotonic() >= until:
                 return found
             await asyncio.sleep(self._grace / 6)
@@ -148,7 +153,7 @@ class Course:
             if key is None:  # twice in the file, or answered for by now
                 continue
             waiter = self._room.waiters.get(key) if self._room.awaited(key) else None
-            reply = reply_of(self._desk.provider, waiter.line, outcome) if waiter else outcome
+            reply = reply_of(self._desk.provider, waiter.entry, outcome) if waiter else outcome
             if isinstance(reply, ProviderError):
                 unanswered[key] = reply
             elif isinstance(reply, Reply):

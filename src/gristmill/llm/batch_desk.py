@@ -12,14 +12,14 @@ from gristmill.core.errors import ProviderError
 from gristmill.llm.batch_notes import Batch
 from gristmill.llm.failure import BadRequest
 from gristmill.llm.probe import Probe, Traits
-from gristmill.llm.provider import Reply, Request, Unanswered
+from gristmill.llm.provider import Reply, Request, Unanswered, Unreached, Withheld
 from gristmill.llm.wire import Wire
 
 CLOCKS_DIFFER = 3600.0  # seconds by which a provider's clock may differ from that of the store
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Entry:
     """One request as it stands in a batch, without its name; `traits` is how it is asked."""
 
     request: Request
@@ -74,8 +74,7 @@ class Desk(Protocol):
     most_bytes: int
 
     async def submit(self, batch: Batch, lines: list[tuple[str, bytes]]) -> str:
-        """Hand in named bodies; the provider's id. Who hears Unanswered (but NotTaken) does not know whether it was
-        taken."""
+        """Hand in named bodies; the provider's id. `perhaps_taken` tells what an error leaves open."""
         ...
 
     async def find(self, batch: Batch, *, known: set[str]) -> str | None:
@@ -90,20 +89,25 @@ class Desk(Protocol):
         ...
 
 
-def line_of(provider: Asked, request: Request) -> Line:
+def perhaps_taken(error: ProviderError) -> bool:
+    """Whether a hand-in that failed so may have made a batch: all but where nobody listened, or somebody refused."""
+    return isinstance(error, Unanswered | Withheld) and not isinstance(error, Unreached | NotTaken)
+
+
+def entry_of(provider: Asked, request: Request) -> Entry:
     """A request as it stands in a batch; ProviderError if it cannot."""
     traits = provider.probe.traits
     place, body = provider.body(request, traits)
-    return Line(request, traits, place, orjson.dumps(body), max(1, len(request.texts)))
+    return Entry(request, traits, place, orjson.dumps(body), max(1, len(request.texts)))
 
 
-def reply_of(provider: Asked, line: Line, outcome: Outcome) -> Reply | ProviderError:
-    """A line's reply, or why it has none. One that was refused because of how it was asked may be asked otherwise."""
-    if isinstance(outcome, BadRequest) and provider.probe.refused(outcome, line.traits, line.request.schema_name):
+def reply_of(provider: Asked, entry: Entry, outcome: Outcome) -> Reply | ProviderError:
+    """An entry's reply, or why it has none. One that was refused because of how it was asked may be asked otherwise."""
+    if isinstance(outcome, BadRequest) and provider.probe.refused(outcome, entry.traits, entry.request.schema_name):
         return Unanswered(outcome.message, status=outcome.status)
     if isinstance(outcome, ProviderError):
         return outcome
     try:
-        return provider.read(line.request, outcome)
+        return provider.read(entry.request, outcome)
     except ProviderError as error:
         return error

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gristmill.llm.batch_desk import Line
+from gristmill.llm.batch_desk import Entry
 from gristmill.llm.batch_notes import Batch
 from gristmill.llm.provider import Reply
 from gristmill.llm.spec import BatchSpec
@@ -20,7 +20,7 @@ SETTLE = 1.0  # seconds without a newcomer after which a batch goes when everybo
 class Waiter:
     """One who asked. An answer of None: look in the store."""
 
-    line: Line
+    entry: Entry
     answer: asyncio.Future[Reply | None]
 
 
@@ -39,14 +39,15 @@ class Room:
 
     def __init__(self, spec: BatchSpec, *, most: int, most_bytes: int) -> None:
         self._spec, self._full, self._full_bytes = spec, min(spec.size, most), most_bytes
+        self.window = WINDOW * spec.size
         self.most = self._full  # weight of the next batch: less where the account has too little room
         self.waiters: dict[str, Waiter] = {}
         self.gathered: dict[str, Gathering] = {}  # by place
         self.held: dict[str, Batch] = {}  # keys of our own batches
         self.elsewhere: set[str] = set()  # keys that batches of other processes hold
 
-    async def wait(self, key: str, line: Line) -> Reply | None:
-        waiter = self.waiters[key] = Waiter(line, asyncio.get_running_loop().create_future())
+    async def wait(self, key: str, entry: Entry) -> Reply | None:
+        waiter = self.waiters[key] = Waiter(entry, asyncio.get_running_loop().create_future())
         self._place(key, waiter)
         try:
             return await waiter.answer
@@ -77,12 +78,12 @@ class Room:
         if (batch := self.held.get(key)) is not None:
             batch.changed.set()
         elif key not in self.elsewhere:
-            gathering = self.gathered.setdefault(waiter.line.place, Gathering())
+            gathering = self.gathered.setdefault(waiter.entry.place, Gathering())
             if key in gathering.keys:
                 return
             gathering.keys[key] = None
-            gathering.weight += waiter.line.weight
-            gathering.size += len(waiter.line.body)
+            gathering.weight += waiter.entry.weight
+            gathering.size += len(waiter.entry.body)
             gathering.last = time.monotonic()
 
     def hold(self, batch: Batch) -> None:
@@ -104,7 +105,7 @@ class Room:
     def _due(self, gathering: Gathering) -> bool:
         if gathering.weight >= self.most or gathering.size >= self._full_bytes:
             return True
-        everybody = len(self.waiters) >= WINDOW * self._spec.size
+        everybody = len(self.waiters) >= self.window
         quiet = min(self._spec.seconds, SETTLE) if everybody else self._spec.seconds
         return time.monotonic() - gathering.last >= quiet
 
@@ -114,12 +115,12 @@ class Room:
         weight = size = 0
         for key in list(gathering.keys):
             if self.awaited(key):
-                line = self.waiters[key].line
-                if taken and (weight + line.weight > self.most or size + len(line.body) > self._full_bytes):
+                entry = self.waiters[key].entry
+                if taken and (weight + entry.weight > self.most or size + len(entry.body) > self._full_bytes):
                     break
-                weight, size = weight + line.weight, size + len(line.body)
-                taken[key] = line.body
+                weight, size = weight + entry.weight, size + len(entry.body)
+                taken[key] = entry.body
             del gathering.keys[key]
-        left = [self.waiters[key].line for key in gathering.keys if key in self.waiters]
-        gathering.weight, gathering.size = sum(line.weight for line in left), sum(len(line.body) for line in left)
+        left = [self.waiters[key].entry for key in gathering.keys if key in self.waiters]
+        gathering.weight, gathering.size = sum(entry.weight for entry in left), sum(len(entry.body) for entry in left)
         return taken
