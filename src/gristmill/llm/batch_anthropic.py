@@ -8,18 +8,19 @@ requests and 256 MB; names of 1 to 64 of a-z, A-Z, 0-9, _ and -; only requests t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
 from gristmill.llm.batch_desk import CLOCKS_DIFFER, Asked, Outcome, State, Undecided
-from gristmill.llm.batch_http import exchange, lines
+from gristmill.llm.batch_http import exchange, lines, misshapen, send, word
 from gristmill.llm.batch_notes import Batch
 from gristmill.llm.failure import hidden_failure
 from gristmill.llm.provider import Unanswered, Unusable
 
 PATH = "/messages/batches"
+A_LITTLE = f"{PATH}?limit=1"
 PAGE = 100  # batches listed at once
 
 
@@ -33,11 +34,14 @@ class AnthropicDesk:
         self._others: set[str] = set()  # batches that were looked into and are none of ours
 
     async def submit(self, batch: Batch, lines: list[tuple[str, bytes]]) -> str:  # noqa: ARG002  (it carries no label)
-        requests = b",".join(b'{"custom_id":"%b","params":%b}' % (name.encode(), body) for name, body in lines)
-        made = await exchange(self._wire, "POST", PATH, b'{"requests":[%b]}' % requests)
-        if not isinstance(made.get("id"), str):
-            raise Unanswered("the provider's answer lacks the id of the batch")
-        return str(made["id"])
+        def requests() -> Iterator[bytes]:
+            before = b'{"requests":['
+            for name, body in lines:
+                yield b'%b{"custom_id":"%b","params":%b}' % (before, name.encode(), body)
+                before = b","
+            yield b"]}"
+
+        return word(await send(self._wire, PATH, requests, content_type="application/json", probe=A_LITTLE), "id")
 
     async def find(self, batch: Batch, *, known: set[str]) -> str | None:
         undecided, after = False, ""
@@ -68,7 +72,8 @@ class AnthropicDesk:
             return ""
         async with aclosing(lines(self._wire, f"{PATH}/{batch['id']}/results")) as results:
             async for item in results:
-                return str(item["custom_id"]).partition("-")[0]
+                if isinstance(name := item.get("custom_id"), str):
+                    return name.partition("-")[0]
         return ""
 
     async def look(self, id: str) -> State:
@@ -77,22 +82,28 @@ class AnthropicDesk:
         except Unusable as error:
             if error.status != 404:
                 raise
-            await exchange(self._wire, "GET", f"{PATH}?limit=1")  # raises if it is the address that is wrong
+            await exchange(self._wire, "GET", A_LITTLE)  # raises if it is the address that is wrong
             return State(ended=True, gone=True)
-        ended = batch["processing_status"] == "ended"
+        ended = word(batch, "processing_status") == "ended"
         return State(ended=ended, gone=ended and not batch.get("results_url"), results=(id,))
 
     async def results(self, state: State) -> AsyncIterator[tuple[str, Outcome]]:
         for id in state.results:
             async for item in lines(self._wire, f"{PATH}/{id}/results"):
-                yield item["custom_id"], self._outcome(item["result"])
+                name, outcome = item.get("custom_id"), self._outcome(item.get("result"))
+                if isinstance(name, str) and outcome is not None:
+                    yield name, outcome
+                else:
+                    misshapen(item)
 
-    def _outcome(self, result: dict[str, Any]) -> Outcome:
-        kind = result["type"]
+    def _outcome(self, result: Any) -> Outcome | None:
+        if not isinstance(result, dict) or not isinstance(kind := result.get("type"), str):
+            return None
         if kind == "succeeded":
-            message: dict[str, Any] = result["message"]
-            return message
-        if kind == "errored" and (error := hidden_failure(self._wire.url, result["error"])) is not None:
+            message: Any = result.get("message")
+            return message if isinstance(message, dict) else None
+        said: Any = result.get("error")
+        if kind == "errored" and isinstance(said, dict) and (error := hidden_failure(self._wire.url, said)) is not None:
             return error
         return Unanswered(f"the batch ended before this request was done ({kind})")  # not done, not paid
 

@@ -8,7 +8,7 @@ and 200 MB a file; requests that ended before the window closed are answered and
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ import orjson
 
 from gristmill.core.errors import ProviderError
 from gristmill.llm.batch_desk import CLOCKS_DIFFER, Asked, NotTaken, Outcome, State
-from gristmill.llm.batch_http import exchange, lines
+from gristmill.llm.batch_http import exchange, lines, misshapen, send, word
 from gristmill.llm.batch_notes import Batch
 from gristmill.llm.failure import failure
 from gristmill.llm.provider import Refused, Unanswered, Unreached, Unusable
@@ -24,6 +24,7 @@ from gristmill.llm.provider import Refused, Unanswered, Unreached, Unusable
 VERSION = "/v1"  # of the paths that lines name, wherever the server has them
 LABEL = "gristmill"  # in a batch's metadata, before its tag
 PAGE = 100  # batches listed at once, the most that is allowed
+A_LITTLE = "/batches?limit=1"
 NO_ROOM = frozenset({"token_limit_exceeded", "rate_limit_exceeded"})  # the account has too much under way
 ENDS = frozenset({"completed", "expired", "cancelled"})
 
@@ -40,7 +41,7 @@ class OpenAIDesk:
     async def submit(self, batch: Batch, lines: list[tuple[str, bytes]]) -> str:
         url = f"{VERSION}{batch.place}"
         try:
-            file = await self._upload(f"{batch.tag}.jsonl", _input_file(url, lines))
+            file = await self._upload(f"{batch.tag}.jsonl", url, lines)
         except Unreached:
             raise
         except Unanswered as error:  # a file alone costs nothing
@@ -51,15 +52,20 @@ class OpenAIDesk:
             "completion_window": "24h",
             "metadata": {LABEL: batch.tag},
         }
-        return _id(await exchange(self._wire, "POST", "/batches", orjson.dumps(asked)))
+        return word(await exchange(self._wire, "POST", "/batches", orjson.dumps(asked)), "id")
 
-    async def _upload(self, name: str, content: bytes) -> str:
+    async def _upload(self, name: str, url: str, lines: list[tuple[str, bytes]]) -> str:
         mark = b"--" + self._boundary.encode()
         field = b'\r\nContent-Disposition: form-data; name="'
         head = mark + field + b'purpose"\r\n\r\nbatch\r\n' + mark + field + b'file"; filename="' + name.encode()
-        form = b'%b"\r\nContent-Type: application/jsonl\r\n\r\n%b\r\n%b--\r\n' % (head, content, mark)
+
+        def form() -> Iterator[bytes]:
+            yield head + b'"\r\nContent-Type: application/jsonl\r\n\r\n'
+            yield from _input_file(url, lines)
+            yield b"\r\n" + mark + b"--\r\n"
+
         kind = f"multipart/form-data; boundary={self._boundary}"
-        return _id(await exchange(self._wire, "POST", "/files", form, content_type=kind))
+        return word(await send(self._wire, "/files", form, content_type=kind, probe=A_LITTLE), "id")
 
     async def find(self, batch: Batch, *, known: set[str]) -> str | None:  # noqa: ARG002  (the label tells enough)
         after = ""
@@ -68,7 +74,7 @@ class OpenAIDesk:
             listed = page.get("data") or []
             for other in listed:
                 if (other.get("metadata") or {}).get(LABEL) == batch.tag:
-                    return _id(other)
+                    return word(other, "id")
             if not page.get("has_more") or not listed or listed[-1]["created_at"] < batch.since - CLOCKS_DIFFER:
                 return None
             after = f"&after={listed[-1]['id']}"
@@ -79,13 +85,14 @@ class OpenAIDesk:
         except Unusable as error:
             if error.status != 404:
                 raise
-            await exchange(self._wire, "GET", "/batches?limit=1")  # raises if it is the address that is wrong
+            await exchange(self._wire, "GET", A_LITTLE)  # raises if it is the address that is wrong
             return State(ended=True, gone=True)
-        if batch["status"] == "failed":
+        status = word(batch, "status")
+        if status == "failed":
             return self._failed(batch)
         files = tuple(batch[name] for name in ("output_file_id", "error_file_id") if batch.get(name))
         written = files or not (batch.get("request_counts") or {}).get("completed")  # the files come a little later
-        return State(ended=batch["status"] in ENDS and bool(written), results=files)
+        return State(ended=status in ENDS and bool(written), results=files)
 
     def _failed(self, batch: dict[str, Any]) -> State:
         errors = (batch.get("errors") or {}).get("data") or [
@@ -105,7 +112,11 @@ class OpenAIDesk:
         for file in state.results:
             with suppress(_Gone):
                 async for item in self._lines(file):
-                    yield item["custom_id"], self._outcome(item)
+                    name, outcome = item.get("custom_id"), self._outcome(item)
+                    if isinstance(name, str) and outcome is not None:
+                        yield name, outcome
+                    else:
+                        misshapen(item)
 
     async def _lines(self, file: str) -> AsyncIterator[dict[str, Any]]:
         try:
@@ -116,27 +127,23 @@ class OpenAIDesk:
                 raise _Gone from error
             raise
 
-    def _outcome(self, item: dict[str, Any]) -> Outcome:
-        response, error = item.get("response"), item.get("error") or {}
-        if response is None:  # expired or cancelled: not done, not paid
+    def _outcome(self, item: dict[str, Any]) -> Outcome | None:
+        response, error = item.get("response"), item.get("error")
+        if response is None and isinstance(error, dict):  # expired or cancelled: not done, not paid
             return Unanswered(f"the batch ended before this request was done ({error.get('code')})")
-        if response["status_code"] == 200:
-            body: dict[str, Any] = response["body"]
-            return body
-        return failure(self._wire.url, response["status_code"], {}, orjson.dumps(response.get("body")))
+        if not isinstance(response, dict) or type(status := response.get("status_code")) is not int:
+            return None
+        body: Any = response.get("body")
+        if status == 200:
+            return body if isinstance(body, dict) else None
+        return failure(self._wire.url, status, {}, orjson.dumps(body))
 
 
 class _Gone(Exception):
     """A file that its owner, or time, has deleted."""
 
 
-def _input_file(url: str, lines: list[tuple[str, bytes]]) -> bytes:
+def _input_file(url: str, lines: list[tuple[str, bytes]]) -> Iterator[bytes]:
     line = b'{"custom_id":"%%b","method":"POST","url":"%b","body":%%b}\n' % url.encode()
-    return b"".join(line % (name.encode(), body) for name, body in lines)
-
-
-def _id(made: dict[str, Any]) -> str:
-    id = made.get("id")
-    if not isinstance(id, str):
-        raise Unanswered("the provider's answer lacks the id of what it made")
-    return id
+    for name, body in lines:
+        yield line % (name.encode(), body)
