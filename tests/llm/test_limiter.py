@@ -16,7 +16,7 @@ from gristmill.llm.limiter import Limiter
 from gristmill.llm.quota import Quota
 
 
-def fixed(slots: int, **options: float | None) -> Limiter:
+def fixed(slots: int, **options: object) -> Limiter:
     return Limiter(ceiling=slots, start=slots, adaptive=False, **options)  # type: ignore[arg-type]
 
 
@@ -223,3 +223,19 @@ def test_a_share_divides_slots_and_rates() -> None:
     assert not limiter.try_enter(1)
     limiter.allot(1.0)
     assert limiter.limit == 8
+
+
+@pytest.mark.parametrize("used", [100, 1000, 10_000])
+def test_an_answer_that_comes_while_others_have_the_line_stops_no_rate(used: int) -> None:
+    """It is counted by the part there was before; what is counted by no part at all would be due never."""
+    now = 0.0
+    limiter = fixed(8, tpm=600_000, clock=lambda: now)
+    assert limiter.try_enter(1000)
+    limiter.left(1.0, 500)
+    now += 60
+    assert limiter.try_enter(1000)
+    limiter.allot(0, 2)
+    limiter.left(1.0, used, Quota(600, 20, 1.0))
+    limiter.allot(0.5, 2)
+    now += 10
+    assert limiter.try_enter(1000)

@@ -25,7 +25,7 @@ class Pace:
         self.due = -math.inf
         self.why = ""
         self._rpm, self._tpm = rpm, tpm
-        self._share = 1.0
+        self._share = 1.0  # never 0
         self._sent = self._request_due = self._token_due = self._told_due = -math.inf
         self._told_gap, self._told_until, self._told_why = 0.0, -math.inf, ""
         self._held = self._asked_held = 0.0  # tokens of requests in flight, as counted and as asked
@@ -70,7 +70,7 @@ class Pace:
         requests = _gap(quota.requests_limit, quota.requests_left, quota.requests_reset, in_flight)
         each = max(1.0, self._used)
         tokens = each * _gap(quota.tokens_limit, quota.tokens_left, quota.tokens_reset, in_flight * each)
-        before, self._told_gap = self._told_gap, max(requests, tokens) / (self._share or 1.0)
+        before, self._told_gap = self._told_gap, max(requests, tokens) / self._share
         if self._told_gap:
             self._sent = self._sent if before else now  # until now nobody asked when
             what, left = ("requests", quota.requests_left) if requests >= tokens else ("tokens", quota.tokens_left)
@@ -79,14 +79,15 @@ class Pace:
         self._set_due()
 
     def share(self, part: float, now: float, *, joins: bool) -> None:
-        """This process's part of all rates. One that joins others begins with a gap: they have just sent."""
-        self._share = part
+        """This process's part of all rates; with none it sends nothing, and what it sent before is counted by the part
+        it had. One that joins others begins with a gap: they have just sent."""
+        self._share = part or self._share
         if joins and self._rpm:
             self._request_due = max(self._request_due, now + self._gap(self._rpm))
         self._set_due()
 
     def _gap(self, per_minute: int) -> float:
-        return (MINUTE + SLACK) / (per_minute * self._share) if self._share else math.inf
+        return (MINUTE + SLACK) / (per_minute * self._share)
 
     def _learn(self, used: float, asked: float) -> None:
         weight = SMOOTHING if self._asked else 1.0
