@@ -7,8 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from gristmill.core.store import open_store
+import pytest
+
+from gristmill.core.errors import StoreError
+from gristmill.core.store import Store, open_store
+from gristmill.llm import shares as sharing
 from gristmill.llm.limiter import Limiter
 from gristmill.llm.shares import Shares
 
@@ -125,5 +130,110 @@ async def test_what_was_learned_is_there_for_the_next_process(tmp_path: Path) ->
     given = Limiter(ceiling=8, start=8)
     await Shares(store, beat=BEAT).join("line", given)
     assert given.learned() == {}
+    await shares.close()
+    store.close()
+
+
+SILENT = {"beat": 7, "wants": True, "seen": {}}
+
+
+async def own_name(store: Store) -> list[str]:
+    """Machine, process, its start, and a mark: what a note of this process goes by."""
+    shares = Shares(store, beat=BEAT)
+    await shares.join("names", Limiter())
+    [name] = store.notes("limits:names")
+    await shares.close()
+    return name.split()
+
+
+async def seconds_to_join(store: Store, name: str) -> float:
+    await store.put_note("limits:line", name, SILENT)
+    shares, began = Shares(store, beat=BEAT), time.monotonic()
+    await shares.join("line", Limiter(ceiling=8, start=8))
+    seconds = time.monotonic() - began
+    await shares.close()
+    return seconds
+
+
+async def test_a_process_is_dead_when_its_number_is_free_or_anothers_and_only_where_that_can_be_seen(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path / "store.db")
+    here, process, started, mark = await own_name(store)
+    unreaped = subprocess.Popen(["true"])
+    await asyncio.sleep(0.2)
+    gone = [f"4194305 {started}", f"{process} {int(started) - 1}", f"{unreaped.pid} {started}"]
+    for dead in gone:
+        assert await seconds_to_join(store, f"{here} {dead} {mark}") < BEAT
+    unreaped.wait()
+    assert store.notes("limits:line") == {}, "and their notes are swept away"
+    alive = [f"{here} {process} {started} {mark}", f"elsewhere 4194305 {started} {mark}", "of-another-kind"]
+    assert min([await seconds_to_join(store, name) for name in alive]) >= 4 * BEAT
+    assert set(store.notes("limits:line")) == set(alive), "they may come back"
+    store.close()
+
+
+async def test_notes_of_the_killed_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(tmp_path / "store.db")
+    monkeypatch.setattr(sharing, "FORGOTTEN", 7 * BEAT)
+    for n in range(300):
+        await store.put_note("limits:line", f"elsewhere {n} 1 x", SILENT)
+    shares = Shares(store, beat=BEAT)
+    await shares.join("line", Limiter())
+    await asyncio.sleep(4 * BEAT)
+    assert len(store.notes("limits:line")) == 1
+    await shares.close()
+    store.close()
+
+
+async def test_a_store_that_is_away_holds_up_no_loop_and_nothing_is_sent_unheard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take this process for dead meanwhile: it sends again when they have made room for it again."""
+    store = open_store(tmp_path / "store.db")
+    limiter, other = Limiter(ceiling=8, start=8), Limiter(ceiling=8, start=8)
+    shares, others = Shares(store, beat=BEAT), Shares(open_store(tmp_path / "store.db"), beat=BEAT)
+    await asyncio.gather(shares.join("line", limiter), others.join("line", other))
+    assert limiter.try_enter(1) and other.try_enter(1)  # and stay in flight
+    notes, away = store.notes, time.monotonic() + 9 * BEAT
+
+    def slow(space: str) -> dict[str, Any]:
+        time.sleep(max(0.0, away - time.monotonic()))
+        return notes(space)
+
+    monkeypatch.setattr(store, "notes", slow)
+    seen = set()
+    while time.monotonic() < away - BEAT / 2:
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        assert time.monotonic() - began < BEAT
+        assert limiter.limit + other.limit <= 8
+        seen.add((limiter.limit, other.limit))
+    assert (0, 8) in seen
+    async with asyncio.timeout(5):
+        while limiter.limit != 4:
+            await asyncio.sleep(0.01)
+            assert limiter.limit + other.limit <= 8
+    await shares.close()
+    await others.close()
+    store.close()
+
+
+async def test_a_store_that_fails_stops_the_sending_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, limiter = open_store(tmp_path / "store.db"), Limiter(ceiling=8, start=8)
+    shares = Shares(store, beat=BEAT)
+    await shares.join("line", limiter)
+
+    def broken(space: str) -> dict[str, Any]:
+        raise StoreError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "notes", broken)
+        await asyncio.sleep(2 * BEAT)
+        assert limiter.limit == 0
+    await asyncio.sleep(2 * BEAT)
+    assert limiter.limit == 8
     await shares.close()
     store.close()

@@ -3,7 +3,8 @@
 Every process keeps a note per line in the store and renews it about once a second: that it is there, whether it wants
 to send, and which others it has seen. Those that want to send divide the line's limits evenly. Who comes anew sends
 nothing until every other has seen it and made room; who has sent nothing for a while gives its part up. A process that
-was killed is forgotten after five missed beats, and at once by those who can see that it has ended.
+was killed is forgotten after five missed beats, and at once by those who can see that it has ended; who cannot renew
+its note for as long, because the store is away, sends nothing until the others have seen that it is back.
 
 Clocks: the age of a note never heard of before is told by the store (one clock for writing and reading it); from then
 on it is alive as long as it changes by this process's own monotonic clock. So no clock that is wrong or jumps matters.
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.core.errors import StoreError
+from gristmill.core.records import digest_of
 from gristmill.core.store import Store
 from gristmill.llm.limiter import Limiter
 
@@ -32,11 +34,12 @@ POLL = 0.2  # of a beat: how often a newcomer looks whether there is room
 LEARNED = "learned"  # name of the note that outlives its writer
 LEARN_BEATS = 30
 STALE = 24 * 3600.0  # seconds; what was learned longer ago is no news
+FORGOTTEN = 3600.0  # seconds without a sign after which a note is swept away
 
 
 @dataclass(eq=False)
-class _Line:
-    """A line as this process takes part in it."""
+class _Member:
+    """This process as one of those that use a line."""
 
     space: str
     limiter: Limiter
@@ -47,6 +50,8 @@ class _Line:
     idle: int = 0  # beats without a request
     activity: float = 0.0
     heard: dict[str, tuple[int, float]] = field(default_factory=dict)  # others: their last beat, and when it came
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)  # notes of those alive, as read last
+    fuse: asyncio.TimerHandle | None = None  # when the others take this process for dead
     learned: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,16 +61,16 @@ class Shares:
     def __init__(self, store: Store, *, beat: float = BEAT) -> None:
         self._store = store
         self._beat = beat
-        self._me = f"{_here()} {os.getpid()} {uuid.uuid4().hex}"
-        self._lines: dict[str, _Line] = {}
+        self._me = f"{_here()} {os.getpid()} {_started(os.getpid())} {uuid.uuid4().hex}"
+        self._lines: dict[str, _Member] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def join(self, line: str, limiter: Limiter) -> None:
         """Take part in the line's limits: returns when this process may send. `line` holds no secret."""
-        mine = _Line(f"limits:{line}", limiter)
+        mine = _Member(f"limits:{line}", limiter)
         limiter.name = line
         limiter.allot(0)
-        learned = self._store.notes(mine.space).get(LEARNED)
+        learned = (await self._read(mine)).get(LEARNED)
         if learned is not None and learned["age"] < STALE:
             limiter.recall(learned)
             mine.learned = limiter.learned()
@@ -73,9 +78,9 @@ class Shares:
         self._lines[line] = mine
         if self._task is None:
             self._task = asyncio.create_task(self._beats())
-        while not mine.holds:
+        while not mine.holds and self._lines.get(line) is mine:
             await asyncio.sleep(self._beat * POLL)
-            self._divide(mine)
+            await self._hear(mine)
 
     async def close(self) -> None:
         """Give back what this process held, and leave word of what it learned."""
@@ -85,6 +90,9 @@ class Shares:
                 await self._task
             self._task = None
         lines, self._lines = self._lines, {}
+        for mine in lines.values():
+            if mine.fuse is not None:
+                mine.fuse.cancel()
         with suppress(StoreError):  # then the notes run out by themselves
             for mine in lines.values():
                 await self._leave_word(mine)
@@ -98,47 +106,67 @@ class Shares:
                     await self._renew(mine)
                     if mine.beat % LEARN_BEATS == 0:
                         await self._leave_word(mine)
-                except StoreError:  # others will soon take this process for dead: it must not send
-                    mine.holds = False
-                    mine.limiter.allot(0)
+                except StoreError:
+                    self._mute(mine)
 
-    async def _renew(self, mine: _Line) -> None:
+    async def _renew(self, mine: _Member) -> None:
         """One beat: say what is wanted, hear what the others say, and take a fair part."""
         self._look(mine)
         mine.beat += 1
         if mine.holds:
-            self._divide(mine)  # room is made before the newcomer hears that it was seen
-        seen = {name: note["beat"] for name, note in self._others(mine).items() if note["wants"]}
-        told = {"beat": mine.beat, "wants": mine.wants, "seen": seen}
-        await self._store.put_note(mine.space, self._me, told)
-        self._divide(mine)
+            await self._hear(mine)  # room is made before the newcomer hears that it was seen
+        seen = {name: note["beat"] for name, note in mine.others.items() if note["wants"]}
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._store.put_note(mine.space, self._me, {"beat": mine.beat, "wants": mine.wants, "seen": seen})
+        if mine.fuse is not None:
+            mine.fuse.cancel()
+        mine.fuse = loop.call_at(began + MISSED * self._beat, self._mute, mine)
+        if not mine.holds:
+            await self._hear(mine)  # after its own note: of two that come at once, at least one sees the other
 
-    def _look(self, mine: _Line) -> None:
+    def _mute(self, mine: _Member) -> None:
+        """The others do not hear this process: it sends again when they have seen a beat that is yet to come."""
+        mine.holds, mine.asked = False, mine.beat + 1
+        mine.limiter.allot(0)
+
+    def _look(self, mine: _Member) -> None:
         limiter = mine.limiter
         busy = limiter.in_flight > 0 or limiter.waiting > 0 or limiter.activity != mine.activity
         mine.activity = limiter.activity
         mine.idle = 0 if busy else mine.idle + 1
         if mine.beat:
             before, mine.wants = mine.wants, mine.idle < MISSED
-            mine.asked = mine.asked if before else mine.beat + 1
+            if mine.wants and not before:  # others may have come meanwhile: as if it came anew
+                mine.holds, mine.asked = False, mine.beat + 1
 
-    def _others(self, mine: _Line) -> dict[str, dict[str, Any]]:
-        """The notes of the others that are alive."""
-        now, alive = time.monotonic(), {}
-        for name, note in self._store.notes(mine.space).items():
-            if name in (self._me, LEARNED) or _is_dead(name):
+    async def _hear(self, mine: _Member) -> None:
+        """Who is there now, and the part that is left. Notes of those that are gone for good are swept away."""
+        notes = await self._read(mine)
+        now, before, gone = time.monotonic(), mine.heard, []
+        mine.heard, mine.others = {}, {}
+        for name, note in notes.items():
+            if name in (self._me, LEARNED):
                 continue
-            before = mine.heard.get(name)
-            if before is None:
-                before = mine.heard[name] = note["beat"], now - max(0.0, note["age"])
-            elif before[0] != note["beat"]:
-                before = mine.heard[name] = note["beat"], now
-            if now - before[1] < MISSED * self._beat:
-                alive[name] = note
-        return alive
+            heard = before.get(name, (note["beat"], now - max(0.0, note["age"])))
+            if heard[0] != note["beat"]:
+                heard = note["beat"], now
+            silent = now - heard[1]
+            if _is_dead(name) or min(silent, note["age"]) > FORGOTTEN:
+                gone.append(self._store.put_note(mine.space, name, None))
+                continue
+            mine.heard[name] = heard
+            if silent < MISSED * self._beat:
+                mine.others[name] = note
+        self._divide(mine)
+        await asyncio.gather(*gone)
 
-    def _divide(self, mine: _Line) -> None:
-        others = [note for note in self._others(mine).values() if note["wants"]]
+    async def _read(self, mine: _Member) -> dict[str, dict[str, Any]]:
+        """In a thread: a server may be slow, or away for minutes."""
+        return await asyncio.to_thread(self._store.notes, mine.space)
+
+    def _divide(self, mine: _Member) -> None:
+        others = [note for note in mine.others.values() if note["wants"]]
         if not mine.wants:
             mine.holds = not others
         elif not mine.holds:
@@ -146,7 +174,7 @@ class Shares:
         processes = len(others) + 1
         mine.limiter.allot(1 / processes if mine.holds else 0, processes)
 
-    async def _leave_word(self, mine: _Line) -> None:
+    async def _leave_word(self, mine: _Member) -> None:
         learned = mine.limiter.learned()
         if learned and learned != mine.learned:
             mine.learned = learned
@@ -155,23 +183,36 @@ class Shares:
 
 @cache
 def _here() -> str:
-    """This machine since it was started, and which of its processes can be seen from here; what no other has if that
-    cannot be told."""
+    """Where the number of a process means something: this machine since it was started, and this namespace of
+    processes, if /proc shows that one. (The machine's name tells copies of a virtual machine apart, which were started
+    as one.) What no other process has, if that cannot be told."""
     with suppress(OSError):
-        started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{started}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        if str(Path("/proc/self").readlink()) == str(os.getpid()):
+            started = Path("/proc/sys/kernel/random/boot_id").read_text()
+            return digest_of([os.uname().nodename, started, Path("/proc/self/ns/pid").stat().st_ino])[:32]
     return uuid.uuid4().hex
 
 
+def _started(process: int) -> str:
+    """When it was started, in ticks since the machine was; "ended" if only its parent has not noticed yet, "hidden" if
+    it cannot be told."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()  # its name may hold anything
+        return "ended" if fields[0] in (b"Z", b"X") else fields[19].decode()
+    return "hidden"
+
+
 def _is_dead(name: str) -> bool:
-    """Whether the process behind a note is known to have ended."""
-    where, _, rest = name.partition(" ")
-    if where != _here():
+    """Whether the process behind a note is known to have ended: its number is free, or is another's by now."""
+    where, *rest = name.split(" ")
+    if where != _here() or len(rest) != 3:
         return False
+    process, started = int(rest[0]), rest[1]
     try:
-        os.kill(int(rest.partition(" ")[0]), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # somebody else's, and alive
-        return False
-    return False
+    except PermissionError:  # somebody else's
+        pass
+    now = _started(process)
+    return now != started and "hidden" not in (now, started)
