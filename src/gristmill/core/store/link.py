@@ -113,15 +113,12 @@ class Link:
             except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
                 self._drop()
 
-    async def close(self, last: str = "", *values: object) -> None:
-        """`last`: a statement to leave with, if the connection holds."""
+    async def close(self) -> None:
         async with self._turn:
             if self._connection is not None and not self._connection.is_closed():
                 try:
-                    if last:
-                        await self._connection.execute(last, *values, timeout=CONNECT_SECONDS)
                     await self._connection.close(timeout=CONNECT_SECONDS)
-                except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except LOST:
                     self._drop()
 
     async def _connect(self) -> asyncpg.Connection[Any]:

@@ -218,7 +218,8 @@ class PostgresStore(Store):
         if self._answering is not None:
             await self._answering
         await self._reader.close()
-        await self._writer.close(_LEAVE, self._me)
+        await self._writer.once(lambda link: link.execute(_LEAVE, self._me))
+        await self._writer.close()
 
 
 class _Transaction:
