@@ -19,7 +19,7 @@ def test_dead_letters_and_the_log_say_what_happened_to_whom(project: Project, fa
     fake.reset(refuse="", p500=0)
     told = project.run("show", "mine", "rejects", "--stage", "facts").stdout
     rows = [row for row in project.rejects(run, "facts") if row["status"] == "failed"]
-    assert rows and f"{len(rows)} failed: sent again by `gristmill retry mine`" in told and "failed" in told
+    assert rows and f"{len(rows)} failed: sent again by `gristmill retry {run['run']}`" in told and "failed" in told
     row = rows[0]["id"]
     [*_, last] = json.loads(project.run("show", "mine", "log", row[:8], "--json").stdout)
     assert (
@@ -67,3 +67,42 @@ def test_what_nobody_foresaw_is_one_line_and_a_file(project: Project, fake: Fake
     assert told["exit"] == 1 and "traceback" in told["hint"]
     Path(told["hint"].split(" is in ")[1].split(";")[0]).unlink()
     assert "Traceback" in project.run("status", "latest", code=1, GRISTMILL_DEBUG="1").stderr
+
+
+def test_of_a_run_that_stopped_all_that_is_kept_is_told(project: Project, fake: FakeServer) -> None:
+    fake.reset(refuse="Orvale")
+    recipe = project.recipe(fake.url, stages={"facts": {"max_failures": 0.0}})
+    said = project.run("run", recipe, "--quiet", code=4)
+    run = json.loads(project.run("status", "latest", "--json").stdout)
+    assert run["state"] == "failed" and run["stage"] == "facts"
+    [facts] = [stage for stage in run["stages"] if stage["name"] == "facts"]
+    assert facts["state"] == "stopped" and facts["failed"] > 0
+    funnel = json.loads(project.run("show", "--json").stdout)["facts"]
+    assert funnel["done"] >= sum(funnel["failed"].values()) > 0 and funnel["given"] == 0
+    rows = json.loads(project.run("show", "latest", "rejects", "--stage", "facts", "--json").stdout)
+    assert len(rows) == sum(funnel["failed"].values()) and {row["status"] for row in rows} == {"failed"}
+    assert all("Orvale" in row["body"] and row["detail"] for row in rows)
+    words = rows[0]["detail"][:40]
+    for told in (said.stdout, project.run("show").stdout):
+        assert "facts stopped: " in told and words in told and f"gristmill retry {run['id']}" in told
+        assert "Then the same `gristmill run` goes on" in told
+    assert words in project.run("show", "latest", "rejects").stdout
+    [line] = [line for line in project.run("status").stdout.splitlines() if "failed" in line]
+    assert " facts " in line
+    assert " RUN " not in said.stdout + said.stderr
+    fake.reset(refuse="")
+    project.run("retry", "latest", "--quiet")
+    project.run("run", recipe, "--quiet")
+    assert "done" not in json.loads(project.run("show", "--json").stdout)["facts"]
+
+
+def test_records_that_could_not_be_asked_are_told_too(project: Project, fake: FakeServer) -> None:
+    fake.reset(p500=1.0)
+    writer = {"provider": "openai", "base_url": fake.url, "model": "m", "attempts": 1}
+    recipe = project.recipe(fake.url, models={"writer": writer}, stages={"facts": {"max_failures": 0.0}})
+    said = project.run("run", recipe, "--quiet", code=4).stdout
+    fake.reset(p500=0)
+    rows = json.loads(project.run("show", "latest", "rejects", "--stage", "facts", "--json").stdout)
+    assert rows and {row["status"] for row in rows} == {"unreachable"} and rows[0]["detail"] in said
+    project.run("run", recipe, "--quiet")
+    assert "unreachable" not in project.run("show", "latest", "rejects").stdout

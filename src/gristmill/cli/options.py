@@ -43,11 +43,17 @@ def print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
 
 
+def short(text: object) -> str:
+    """As much of a text as fits into a line."""
+    flat = " ".join(str(text).split())
+    return flat if len(flat) <= 90 else flat[:89] + "…"
+
+
 def table(headers: list[str], rows: list[list[Any]]) -> str:
     """Plain columns, numbers to the right; survives any terminal and any pipe."""
     cells = [headers, *([("" if v is None else str(v)) for v in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-    right = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(headers))]
+    right = [all(isinstance(row[i], int | float | None) for row in rows) and bool(rows) for i in range(len(headers))]
     lines = [
         "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
         for row in cells

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gristmill.cli.options import HERE, Json, LogLevel, RecipeFile, Sets, WorkspaceFolder, open_workspace, print_json
+from gristmill.core.errors import StoreError
 from gristmill.core.logs import LEVEL, Level
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def carry_out(
     if json:
         print_json(_as_json(outcome))
         raise typer.Exit(outcome.error.exit_code if outcome.error else 4 * (outcome.state == "incomplete"))
-    _tell(outcome)
+    _tell(outcome, workspace)
     if outcome.error:
         raise outcome.error
     if outcome.state == "incomplete":
@@ -88,19 +89,24 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
     return {"run": outcome.folder.name, "folder": str(outcome.folder), **outcome.summary, "state": outcome.state}
 
 
-def _tell(outcome: Outcome) -> None:
-    from gristmill.cli.tables import exam_table, funnel_table
+def _tell(outcome: Outcome, workspace: Workspace) -> None:
+    from gristmill.cli.tables import exam_table, funnel_table, stopped_words
     from gristmill.runs.folder import RunFolder
+    from gristmill.runs.unfinished import unfinished
 
     folder = RunFolder(outcome.folder)
-    typer.echo(funnel_table(folder))
+    readable = not isinstance(outcome.error, StoreError)  # else what is in the store cannot be told
+    left = unfinished(folder, workspace.store) if readable else None
+    typer.echo(funnel_table(folder, left))
     exam = exam_table(folder)
     if exam:
         typer.echo(f"\n{exam}")
     if outcome.state == "shown":
         typer.echo("\nThis run was finished before; nothing was done again.")
     if outcome.summary.get("dead_letters"):
-        typer.echo(f"\n{_lost(outcome.summary['funnel'].values(), str(folder.manifest['name']))}")
+        typer.echo(f"\n{_lost(outcome.summary['funnel'].values(), folder.path.name)}")
+    if left is not None:
+        typer.echo(f"\n{stopped_words(left)}")
     if outcome.error is None and outcome.summary.get("hint"):
         typer.echo(f"\n{outcome.summary['hint']}")
     typer.echo(f"\nrun     {outcome.folder}\nreport  {outcome.folder / 'report.html'}")

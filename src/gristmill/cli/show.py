@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.options import HERE, Json, Run, WorkspaceFolder, open_run, print_json, table
+from gristmill.cli.options import HERE, Json, Run, WorkspaceFolder, open_run, print_json, short, table
 from gristmill.core.errors import InputError
 
 if TYPE_CHECKING:
+    from gristmill.core.store import Store
     from gristmill.runs.folder import Output, RunFolder
 
 
@@ -22,14 +23,6 @@ class What(StrEnum):
     lineage = "lineage"
     report = "report"
     log = "log"
-
-
-AGAIN = {
-    "rejected": "the stage decided so; another setting or prompt may decide otherwise.",
-    "failed": "sent again by `gristmill retry {run}`, once what was wrong is mended.",
-    "unreachable": "asked again by the same `gristmill run`.",
-}
-"""What may become of a record that a stage dropped."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,13 +52,13 @@ def show(
     elif what is What.records:
         _records(folder, stage, limit, json)
     elif what is What.rejects:
-        _rejects(folder, stage, limit, json)
+        _rejects(folder, place.store, stage, limit, json)
     elif what is What.report:
         _report(folder, json)
     elif what is What.log:
         _log(folder, stage, record, limit, json)
     else:
-        _funnel(folder, json)
+        _funnel(folder, place.store, json)
 
 
 def _report(folder: RunFolder, json: bool) -> None:
@@ -85,19 +78,26 @@ def _outputs(folder: RunFolder, stage: str | None) -> dict[str, Output]:
     return outputs if stage is None else {stage: outputs[stage]}
 
 
-def _funnel(folder: RunFolder, json: bool) -> None:
-    if json:
-        print_json({name: output.meta["counts"] for name, output in folder.outputs().items()})
-        return
-    from gristmill.cli.tables import exam_table, funnel_table
+def _funnel(folder: RunFolder, store: Store, json: bool) -> None:
+    from gristmill.cli.tables import exam_table, funnel_lines, funnel_table, stopped_words
+    from gristmill.runs.unfinished import unfinished
 
+    left = unfinished(folder, store)
+    if json:
+        print_json(funnel_lines(folder, left))
+        return
     typer.echo(f"{folder.manifest['name']} ({folder.path.name})\n")
-    typer.echo(funnel_table(folder))
+    typer.echo(funnel_table(folder, left))
     exam = exam_table(folder)
     typer.echo(f"\n{exam}" if exam else "")
+    if error := folder.summary.get("error"):
+        typer.echo(f"{folder.summary['state']}: {error}\n")
+    if left is not None and not folder.running():
+        typer.echo(stopped_words(left))
 
 
 def _records(folder: RunFolder, stage: str | None, limit: int, json: bool) -> None:
+    from gristmill.runs.figures import counted
     from gristmill.runs.lineage import describe
 
     outputs = _outputs(folder, stage)
@@ -108,25 +108,31 @@ def _records(folder: RunFolder, stage: str | None, limit: int, json: bool) -> No
     if json:
         print_json([{"id": r.id, "type": r.type, **r.model_dump(mode="json")} for r in found])
         return
-    typer.echo(f"{name}: {output.count} records" + (f", the first {limit}" if output.count > limit else ""))
+    typer.echo(f"{name}: {counted(output.count, 'record')}" + (f", the first {limit}" if output.count > limit else ""))
     for record in found:
         typer.echo(f"  {describe(record)}")
 
 
-def _rejects(folder: RunFolder, stage: str | None, limit: int, json: bool) -> None:
-    rows: list[dict[str, Any]] = [
-        {"stage": name, **row} for name, output in _outputs(folder, stage).items() for row in output.rejects()
-    ]
+def _rejects(folder: RunFolder, store: Store, stage: str | None, limit: int, json: bool) -> None:
+    """Of finished stages, and of the one at which the run stands."""
+    from gristmill.cli.tables import again_words
+    from gristmill.runs.unfinished import unfinished
+
+    left = unfinished(folder, store)
+    under_way = left is not None and stage == left.stage
+    found: dict[str, Any] = {} if under_way else dict(_outputs(folder, stage))
+    if left is not None and stage in (None, left.stage):
+        found[left.stage] = left
+    rows: list[dict[str, Any]] = [{"stage": name, **row} for name, made in found.items() for row in made.rejects()]
     if json:
         print_json(rows[:limit])
         return
     keys = ("stage", "id", "status", "reason", "detail")
-    typer.echo(table(list(keys), [[_short(row[k]) for k in keys] for row in rows[:limit]]) if rows else "no rejects")
+    typer.echo(table(list(keys), [[short(row[k]) for k in keys] for row in rows[:limit]]) if rows else "no rejects")
     if len(rows) > limit:
         typer.echo(f"… and {len(rows) - limit} more (--limit)")
-    for status, hint in AGAIN.items():
-        if count := sum(row["status"] == status for row in rows):
-            typer.echo(f"\n{count} {status}: {hint.format(run=folder.manifest['name'])}")
+    if rows:
+        typer.echo(f"\n{again_words((row['status'] for row in rows), folder.path.name)}")
 
 
 def _log(folder: RunFolder, stage: str | None, row: str | None, limit: int, json: bool) -> None:
@@ -153,12 +159,7 @@ def _log(folder: RunFolder, stage: str | None, row: str | None, limit: int, json
 
 def _brief(name: str, value: object) -> str:
     """As much of a value as tells it apart."""
-    return str(value)[:12] if name == "request" else f"{value:.3g}" if isinstance(value, float) else _short(value)
-
-
-def _short(text: object) -> str:
-    flat = " ".join(str(text).split())
-    return flat if len(flat) <= 90 else flat[:89] + "…"
+    return str(value)[:12] if name == "request" else f"{value:.3g}" if isinstance(value, float) else short(value)
 
 
 def _lineage(data: dict[str, Any], json: bool) -> None:
@@ -186,6 +187,6 @@ def _branch(link: dict[str, Any], depth: int) -> None:
         typer.echo(f"{pad}  prompt {origin['prompt'] or '-'}, model {origin['model'] or '-'}")
     for quote in link["quotes"]:
         pages = f" p. {quote['pages'][0]}" if quote["pages"] else ""
-        typer.echo(f"{pad}  “{_short(quote['text'])}” {quote['path']}{pages} [{quote['start']}:{quote['end']}]")
+        typer.echo(f"{pad}  “{short(quote['text'])}” {quote['path']}{pages} [{quote['start']}:{quote['end']}]")
     for parent in link["parents"]:
         _branch(parent, depth + 1)

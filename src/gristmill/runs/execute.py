@@ -39,7 +39,7 @@ from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import link_weights, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
-from gristmill.runs.steps import Step
+from gristmill.runs.steps import Step, step_key
 from gristmill.runs.tables import LAYOUT, give_back
 from gristmill.runs.workspace import Workspace
 
@@ -219,7 +219,8 @@ class _Runner:
         inputs = Inputs([current.records.outputs[need] for need in node.needs])
         counts = Counts()
         context = Context(current, node, counts, current.workspace.artifacts / fingerprint[:16])
-        current.events.emit("stage.started", stage=node.name, kind=node.kind, records=len(inputs))
+        kept = {"needs": list(node.needs), "key": step_key(key) if node.stage.shape == "step" else None}
+        current.events.emit("stage.started", stage=node.name, kind=node.kind, records=len(inputs), **kept)
         started = time.monotonic()
         with Writer(output, counts) as writer:
             if node.stage.shape == "step":
@@ -268,7 +269,8 @@ class _Runner:
         """Event, summary, page. What lies behind an error of ours is kept too: it is what mends a defect."""
         folder = self.current.folder
         trace = {"traceback": "".join(format_exception(error))} if error and error.__cause__ else {}
-        self.current.events.emit(f"run.{summary['state']}", error=summary["error"], **trace)
+        at = {"stage": STAGE.get()} if summary["state"] not in ("finished", "incomplete") else {}
+        self.current.events.emit(f"run.{summary['state']}", **at, error=summary["error"], **trace)
         with atomic(folder.path / "summary.json") as file:
             file.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
         write_report(folder)

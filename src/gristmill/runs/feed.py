@@ -31,6 +31,16 @@ class Portion:
     failed: list[str]
 
 
+def outcome_keys(step: str, group: Group) -> list[str]:
+    """Where the outcome of each record of a group is kept: one hash of what decides it and its digest."""
+    before, keys = sha256(step.encode()), []
+    for digest in group.column("digest"):
+        key = before.copy()
+        key.update(digest.encode())
+        keys.append(key.hexdigest())
+    return keys
+
+
 class Feed:
     """Jobs in input order. Of what is done, nothing but digests is read. With `again`, dead letters are to be done.
     `begin` is awaited with every row group before its jobs are handed out."""
@@ -51,7 +61,7 @@ class Feed:
         self.again = again
         self.begin = begin
         self.closed = False
-        self._key = sha256(key.encode())
+        self._key = key
         self._seen = Seen() if len(inputs.outputs) > 1 else None  # a record may come by two ways
         self._groups = inputs.groups()
         self._jobs: deque[Job] = deque()
@@ -79,13 +89,8 @@ class Feed:
             await asyncio.gather(self._ahead, return_exceptions=True)
 
     def keys(self, group: Group) -> list[str]:
-        """Where the outcome of each record of a group is kept: one hash of what decides it and its digest."""
-        keys = []
-        for digest in group.column("digest"):
-            key = self._key.copy()
-            key.update(digest.encode())
-            keys.append(key.hexdigest())
-        return keys
+        """Where the outcome of each record of a group is kept."""
+        return outcome_keys(self._key, group)
 
     async def _next(self) -> Portion | None:
         loop = asyncio.get_running_loop()

@@ -22,6 +22,11 @@ def amount(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) or abs(number) >= 100 else f"{number:.2g}"
 
 
+def counted(number: int, what: str) -> str:
+    """1 record, 2 records."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def span(seconds: float) -> str:
     """The two largest units: 3 d 4 h, 2 h 10 min, 1 min 40 s, 38 s, 0.4 s."""
     if seconds < 10:

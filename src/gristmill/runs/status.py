@@ -27,7 +27,7 @@ Ledger = dict[tuple[str, str], Spent]
 
 
 @dataclass(slots=True)
-class Sample:
+class Reading:
     """What a progress event said, for rates."""
 
     time: float
@@ -68,7 +68,7 @@ class Progress:
         self.began = self.last = 0.0  # of this attempt
         self.seconds = 0.0  # of the attempts before
         self.lines: list[dict[str, Any]] = []
-        self.window: deque[Sample] = deque()
+        self.window: deque[Reading] = deque()
 
     def feed(self, event: Event) -> None:
         kind = event["event"]
@@ -107,7 +107,7 @@ class Progress:
         stage.done, stage.total, stage.failed = event["done"], event["total"], event.get("failed", 0)
         stage.note = {name: value for name, value in event.items() if name not in _PLAIN}
         self.lines = event.get("lines") or []
-        self.window.append(Sample(event["time"], stage.done, spent.get("calls", 0), spent.get("tokens", 0)))
+        self.window.append(Reading(event["time"], stage.done, spent.get("calls", 0), spent.get("tokens", 0)))
         while self.window[-1].time - self.window[0].time > WINDOW:
             self.window.popleft()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,11 @@ CODE_ONLY_WIDTH = 16
 """Records of a stage without a model that are under way at once; more only helps where a step waits (reading files)."""
 
 
+def step_key(node_key: dict[str, Any]) -> str:
+    """What all outcomes of a step are kept under, each with its record's digest."""
+    return digest_of(["step", node_key])
+
+
 @dataclass
 class Step:
     """One step's run over its inputs. With `retry`, what failed for good is sent again too."""
@@ -55,7 +61,7 @@ class Step:
         self.lost: dict[str, tuple[str, str]] = {}  # key -> reason and words, not kept: the next run asks again
         self.last_error: StageFailure | None = None
         self.last_failed = ""  # its key
-        key = digest_of(["step", self.node_key])
+        key = step_key(self.node_key)
         reader = self.current.reader
         self.feed = Feed(self.inputs, self.store, key, reader=reader, again=self.retry, begin=self._begin)
         self.stopped = Cancelled("stopped", "Run the same command again to go on.")
@@ -68,9 +74,10 @@ class Step:
             await self.crew.run()
         finally:
             await self.store.flush()
+            with suppress(OSError):  # a full disk: the error that ends the stage says so
+                self._show(last=True)
         if self.current.stopping():
             raise self.stopped
-        self._show(last=True)
         self._judge(final=True)
         await asyncio.get_running_loop().run_in_executor(self.current.reader, self._write, writer)
 
