@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.fakes.fixtures import FakeServer
 from tests.runs.project import Project, stage_bytes
+from tests.runs.test_blame import Rows
 
 
 @pytest.fixture
@@ -114,3 +115,39 @@ def test_what_is_wrong_with_every_record_stops_the_run_at_once(project: Project,
     assert sum(fake.stats()["attempts"].values()) <= 2 * 4  # those under way, a key read again included
     fake.fresh()
     assert project.go()["state"] == "finished"
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, fake: FakeServer) -> Rows:
+    """A run that stopped at too many failures, most of its rows not asked."""
+    table = Rows(tmp_path / "table")
+    table.rows(*(f"letter {n}" + " BAD" * (n in (3, 7)) for n in range(100)))
+    table.ask(fake.url)
+    fake.fresh(refuse="BAD")
+    failed = table.go("--name", "lossy", code=4)
+    assert "stage ask stopped: 2 of" in failed["error"]
+    return table
+
+
+def test_of_an_unfinished_run_retry_sends_what_failed_alone_and_says_what_goes_on(
+    stopped: Rows, fake: FakeServer
+) -> None:
+    before = len(fake.stats()["answered"])
+    fake.fresh()
+    outcome = retried(stopped)
+    assert fake.stats()["calls"] == 2
+    assert outcome["state"] == "paused" and outcome["error"] is None
+    assert "2 records sent again; nothing else was sent" in outcome["hint"] and "`gristmill run`" in outcome["hint"]
+    assert outcome["hint"] in stopped.run("status", "lossy", COLUMNS="400").stdout
+    said = stopped.run("retry", "lossy", "--quiet").stdout
+    assert "nothing was sent" in said and f"has {100 - before - 2} records to do" in said
+    assert fake.stats()["calls"] == 2
+    assert stopped.go()["funnel"]["ask"]["given"] == 100
+    assert fake.stats()["calls"] == 100 - before
+
+
+def test_what_fails_again_in_an_unfinished_run_stops_it_as_before(stopped: Rows, fake: FakeServer) -> None:
+    fake.fresh(refuse="BAD")
+    outcome = retried(stopped, code=4)
+    assert "stage ask stopped: 2 of" in outcome["error"]
+    assert sum(fake.stats()["attempts"].values()) == 2

@@ -20,7 +20,11 @@ def retry(
     log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
-    """Send a run's dead letters again. All else is kept; what follows them is brought up to date."""
+    """Send what failed once more, and nothing else.
+
+    Of a run that came to its end, what follows is brought up to date. Any other stays as it is: where it is not
+    finished, `gristmill run` goes on with it.
+    """
     from gristmill.cli.run import carry_out
     from gristmill.runs.identity import plan_of
 

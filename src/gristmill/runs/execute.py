@@ -18,7 +18,6 @@ from gristmill.core.errors import (
     BudgetError,
     Cancelled,
     GristmillError,
-    InputError,
     ProviderError,
     StageFailure,
     StoreError,
@@ -31,15 +30,18 @@ from gristmill.core.logs import STAGE, logging_to
 from gristmill.core.records import Checkpoint, digest_of
 from gristmill.llm.budget import Budget
 from gristmill.llm.client import Client
+from gristmill.runs.blame import gave_nothing
 from gristmill.runs.context import Context, Current
+from gristmill.runs.figures import counted
 from gristmill.runs.fingerprint import node_key
 from gristmill.runs.folder import Counts, Inputs, Output, RunFolder, Writer, reuse
 from gristmill.runs.identity import Identity, identify
+from gristmill.runs.lease import leased
 from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import link_weights, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
-from gristmill.runs.steps import Step, step_key
+from gristmill.runs.steps import Step, Undone, step_key
 from gristmill.runs.tables import LAYOUT, give_back
 from gristmill.runs.workspace import Workspace
 
@@ -64,7 +66,8 @@ def execute(
     retry: bool = False,
 ) -> Outcome:
     """Run a plan in its workspace. Stops by itself on budgets; `stop` asks it to stop at the next safe place. With
-    `retry` a run's dead letters are sent again, of all its stages, and what follows them is brought up to date."""
+    `retry` a run's dead letters are sent again, of all its stages, and what follows them is brought up to date; of a
+    run that did not come to its end nothing else is done, and it stays paused."""
     if name is not None:
         workspace.check_name(name)
     this = identify(plan, workspace)
@@ -73,13 +76,14 @@ def execute(
         with folder.locked():
             if folder.summary.get("state") == "finished" and not (retry and folder.dead_letters):
                 return _show(folder, name)
-            folder.begin()
-            write_manifest(folder, plan, name=name, fingerprint=this.fingerprint, **this.names.hashes())
-            events = EventLog(folder.path / "events.ndjson", *listeners)
-            try:
-                return _attempt(_Runner(plan, workspace, this, events, stop or threading.Event(), retry))
-            finally:
-                events.close()
+            with leased(folder, workspace.store):
+                folder.begin()
+                write_manifest(folder, plan, name=name, fingerprint=this.fingerprint, **this.names.hashes())
+                events = EventLog(folder.path / "events.ndjson", *listeners)
+                try:
+                    return _attempt(_Runner(plan, workspace, this, events, stop or threading.Event(), retry))
+                finally:
+                    events.close()
     except OSError as error:
         hint = "Free disk space or check the folder's permissions, then run again: what was confirmed is kept."
         raise StoreError(f"the run's folder {folder.path} cannot be written: {error}", hint) from error
@@ -108,6 +112,7 @@ class _Runner:
     ) -> None:
         self.names = this.names
         self.retry = retry
+        self.left: Undone | None = None  # what a retry leaves to the next run
         run = this.folder.path.name
         client = Client(
             workspace.store,
@@ -132,6 +137,8 @@ class _Runner:
             current.stop.set()
             current.events.emit("run.interrupted", error=None)
             raise
+        except Undone as left:
+            self.left, state = left, "paused"
         except Cancelled as cancelled:
             late = current.client.budget.out_of_time()
             error, state = (late, "paused") if late else (cancelled, "cancelled")
@@ -176,14 +183,14 @@ class _Runner:
             made = await self._make(node, output, key, fingerprint)
         current.records.add(node.name, made)
         if not made.count:
-            raise InputError(f"stage {node.name} gave nothing", _why_empty(made))
+            raise gave_nothing(node.name, made, self._inputs(node))
 
     def _must_be_whole(self, node: Node) -> None:
         """Weights are not trained on data that the next run will complete: they would have to be trained again."""
         if missing := self._unreachable():
             raise ProviderError(
-                f"stage {node.name} waits: {missing} records before it could not be asked",
-                "Run the same command again: it asks for those alone.",
+                f"stage {node.name} waits: {counted(missing, 'record')} before it could not be asked",
+                "`gristmill run` with its recipe asks for what is missing alone.",
             )
 
     def _kept(self, node: Node, output: Output, fingerprint: str) -> Output | None:
@@ -216,7 +223,9 @@ class _Runner:
 
     async def _make(self, node: Node, output: Output, key: dict[str, Any], fingerprint: str) -> Output:
         current = self.current
-        inputs = Inputs([current.records.outputs[need] for need in node.needs])
+        inputs, rest = self._inputs(node), bool(output.meta) or not self.retry
+        if not rest and node.stage.shape == "pass":
+            raise Undone(node.name, len(inputs))
         counts = Counts()
         context = Context(current, node, counts, current.workspace.artifacts / fingerprint[:16])
         kept = {"needs": list(node.needs), "key": step_key(key) if node.stage.shape == "step" else None}
@@ -224,7 +233,7 @@ class _Runner:
         started = time.monotonic()
         with Writer(output, counts) as writer:
             if node.stage.shape == "step":
-                await Step(current, node, key, context, counts, inputs, self.retry).run(writer)
+                await Step(current, node, key, context, counts, inputs, self.retry, rest).run(writer)
             else:
                 await run_pass(current, node, context, counts, inputs, writer)
             self._count_costs(node, counts)
@@ -237,6 +246,9 @@ class _Runner:
         seconds = round(time.monotonic() - started, 3)
         current.events.emit("stage.finished", stage=node.name, seconds=seconds, **vars(counts))
         return made
+
+    def _inputs(self, node: Node) -> Inputs:
+        return Inputs([self.current.records.outputs[need] for need in node.needs])
 
     def _count_costs(self, node: Node, counts: Counts) -> None:
         """What the stage has cost over all attempts, and what its calls came to in this one."""
@@ -258,7 +270,7 @@ class _Runner:
         return {
             "state": state,
             "error": str(error) if error else None,
-            "hint": error.hint if error else None,
+            "hint": error.hint if error else str(self.left) if self.left else None,
             "spent": {**asdict(spent), "usd": spent.usd},
             "paid": [{"stage": stage, "role": role, **asdict(line)} for (stage, role), line in lines],
             "funnel": {name: output.meta["counts"] for name, output in self.current.records.outputs.items()},
@@ -285,12 +297,3 @@ def _seconds_used(folder: RunFolder) -> float:
             started = event["time"]
         last = event["time"]
     return total + (last - started if started is not None else 0.0)
-
-
-def _why_empty(output: Output) -> str:
-    counts = output.meta["counts"]
-    reasons = {**counts["rejected"], **counts["failed"]}
-    if not reasons:
-        return "It had nothing to work on." if not counts["taken"] else "See its settings."
-    top = ", ".join(f"{reason} ({n})" for reason, n in sorted(reasons.items(), key=lambda x: -x[1])[:3])
-    return f"Every record was dropped: {top}. See `gristmill show RUN rejects`."

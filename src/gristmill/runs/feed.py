@@ -24,11 +24,13 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Portion:
-    """A row group: what is to be done, how many are done, and the keys of those that failed for good."""
+    """A row group: what is to be done, how many are done, the keys of those that failed for good, and how many are left
+    to another run."""
 
     jobs: list[Job]
     kept: int
     failed: list[str]
+    left: int
 
 
 def outcome_keys(step: str, group: Group) -> list[str]:
@@ -42,8 +44,8 @@ def outcome_keys(step: str, group: Group) -> list[str]:
 
 
 class Feed:
-    """Jobs in input order. Of what is done, nothing but digests is read. With `again`, dead letters are to be done.
-    `begin` is awaited with every row group before its jobs are handed out."""
+    """Jobs in input order. Of what is done, nothing but digests is read. `again`: dead letters are to be done; `rest`:
+    those that no attempt has done. `begin` is awaited with every row group before its jobs are handed out."""
 
     def __init__(
         self,
@@ -53,12 +55,14 @@ class Feed:
         *,
         reader: Executor,
         again: bool,
+        rest: bool,
         begin: Callable[[Portion], Awaitable[None]],
     ) -> None:
         self.inputs = inputs
         self.store = store
         self.reader = reader
         self.again = again
+        self.rest = rest
         self.begin = begin
         self.closed = False
         self._key = key
@@ -109,11 +113,11 @@ class Feed:
         fresh = [True] * len(keys)
         if self._seen is not None:
             fresh = self._seen.fresh(as_numbers([key[:16] for key in keys])).tolist()
-        left = [
-            at
-            for at, key in enumerate(keys)
-            if fresh[at] and ((status := kept.get(key)) is None or (self.again and status == "failed"))
-        ]
-        rows = group.rows(left) if left else []
-        jobs = [Job(keys[at], row) for at, row in zip(left, rows, strict=True)]
-        return Portion(jobs, len(keys) - len(left), failed)
+        new = [at for at, key in enumerate(keys) if fresh[at] and key not in kept]
+        due = new if self.rest else []
+        if self.again:
+            due = sorted(due + [at for at, key in enumerate(keys) if fresh[at] and kept.get(key) == "failed"])
+        rows = group.rows(due) if due else []
+        jobs = [Job(keys[at], row) for at, row in zip(due, rows, strict=True)]
+        left = 0 if self.rest else len(new)
+        return Portion(jobs, len(keys) - len(due) - left, failed, left)

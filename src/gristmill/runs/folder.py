@@ -18,7 +18,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +32,7 @@ import orjson
 from gristmill.core.errors import ConfigError
 from gristmill.core.files import atomic, link_tree
 from gristmill.core.records import Record, from_row
+from gristmill.core.store import Holder
 from gristmill.runs.tables import BYTES, RECORDS, REJECTS, ROWS, Group, Row, Seen, TableWriter, as_numbers, groups, rows
 
 R = TypeVar("R", bound=Record)
@@ -163,7 +163,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run; a second process that wants it is refused, with the holder named."""
+        """Hold the run on this machine; a second process that wants it is refused, with the holder named."""
         self.path.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -175,8 +175,7 @@ class RunFolder:
                     "Watch it with `gristmill status`, or stop it with `gristmill stop`.",
                 ) from error
             os.ftruncate(fd, 0)
-            since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
+            os.pwrite(fd, str(Holder.this()).encode(), 0)
             yield
         finally:
             os.close(fd)

@@ -9,14 +9,16 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import Cancelled, Failure, GristmillError, ProviderError, StageFailure, boundary
+from gristmill.core.errors import Cancelled, Failure, StageFailure, boundary
 from gristmill.core.errors import Reject as Rejection
 from gristmill.core.logs import ROW, log
 from gristmill.core.records import digest_of, from_row
 from gristmill.core.store import Status
+from gristmill.runs.blame import stopped_at
 from gristmill.runs.context import Context, Current
 from gristmill.runs.crew import Crew
 from gristmill.runs.feed import Feed, Job, Portion
+from gristmill.runs.figures import counted
 from gristmill.runs.folder import Counts, Inputs, Writer
 from gristmill.runs.plan import Node
 from gristmill.runs.tables import BYTES, ROWS, Group
@@ -35,6 +37,16 @@ CODE_ONLY_WIDTH = 16
 """Records of a stage without a model that are under way at once; more only helps where a step waits (reading files)."""
 
 
+class Undone(Cancelled):
+    """A retry has come to a stage that is not finished: it has sent what had failed there, and leaves the rest."""
+
+    def __init__(self, stage: str, left: int, *, sent: int = 0, failed: int = 0) -> None:
+        again = f"{counted(sent, 'record')} sent again" + (f", {failed} failed again" if failed else "")
+        what = f"{again}; nothing else" if sent else "nothing"
+        rest = f"{counted(left, 'record')} to do; `gristmill run` with its recipe goes on."
+        super().__init__(f"stage {stage}: {what} was sent. It is not finished and has {rest}")
+
+
 def step_key(node_key: dict[str, Any]) -> str:
     """What all outcomes of a step are kept under, each with its record's digest."""
     return digest_of(["step", node_key])
@@ -42,7 +54,8 @@ def step_key(node_key: dict[str, Any]) -> str:
 
 @dataclass
 class Step:
-    """One step's run over its inputs. With `retry`, what failed for good is sent again too."""
+    """One step's run over its inputs. With `retry`, what failed for good is sent again too; without `rest`, nothing
+    else is, and the stage stays unfinished."""
 
     current: Current
     node: Node
@@ -51,19 +64,22 @@ class Step:
     counts: Counts
     inputs: Inputs
     retry: bool = False
+    rest: bool = True
 
     def __post_init__(self) -> None:
         self.code = self.node.stage.load()
         self.store = self.current.workspace.store
         self.guard = boundary(self.node.kind)
         self.total = len(self.inputs)
-        self.done = self.failures = self.waiting = 0
+        self.done = self.failures = self.waiting = self.sent = self.left = 0
         self.lost: dict[str, tuple[str, str]] = {}  # key -> reason and words, not kept: the next run asks again
         self.last_error: StageFailure | None = None
         self.last_failed = ""  # its key
         key = step_key(self.node_key)
         reader = self.current.reader
-        self.feed = Feed(self.inputs, self.store, key, reader=reader, again=self.retry, begin=self._begin)
+        self.feed = Feed(
+            self.inputs, self.store, key, reader=reader, again=self.retry, rest=self.rest, begin=self._begin
+        )
         self.stopped = Cancelled("stopped", "Run the same command again to go on.")
         self.crew = Crew(self.feed, self._one, width=self._width, pulse=self._pulse)
 
@@ -79,6 +95,8 @@ class Step:
         if self.current.stopping():
             raise self.stopped
         self._judge(final=True)
+        if self.left:
+            raise Undone(self.node.name, self.left, sent=self.sent, failed=self.failures)
         await asyncio.get_running_loop().run_in_executor(self.current.reader, self._write, writer)
 
     def _width(self) -> int:
@@ -101,6 +119,8 @@ class Step:
             self.waiting = 0
             await self.store.flush()
         self.done += portion.kept
+        self.left += portion.left
+        self.sent += len(portion.jobs)
         if portion.failed:
             self.failures += len(portion.failed)
             self.last_failed = portion.failed[-1]
@@ -138,7 +158,7 @@ class Step:
         """Past `max_failures`, or when most of the first records fail, the stage stops: going on would only fail more.
         Dead letters that are sent again are judged at the end: they are those that failed before."""
         most, failures = self.node.config.max_failures, self.failures
-        done = self.total if final else self.done
+        done = self.total - self.left if final else self.done
         if not failures or (self.retry and not final):
             return
         if final and most and failures < done < JUDGED_AFTER:
@@ -148,7 +168,8 @@ class Step:
         if early or (judged and failures > most * done):
             self.crew.end()
             last = self.last_error or self._kept_failure(self.last_failed)
-            raise _stopped(self.node, failures, done, last, early=early) from last.__cause__
+            run = self.current.folder.path.name
+            raise stopped_at(self.node.name, run, failures, done, last, early=early) from last.__cause__
 
     def _kept_failure(self, key: str) -> StageFailure:
         reason, words = orjson.loads(self.store.results([key])[key])["failure"]
@@ -186,13 +207,3 @@ class Step:
             rows = group.rows([place for place, *_ in dropped])
             for row, (_, key, status, said) in zip(rows, dropped, strict=True):
                 writer.drop(row, status, *said, key=key)
-
-
-def _stopped(node: Node, failures: int, done: int, last: StageFailure, *, early: bool) -> GristmillError:
-    cause = last.__cause__
-    among = f"the first {done}" if early else str(done)
-    said = f"stage {node.name} stopped: {failures} of {among} records failed; the last: {last.failure.error}"
-    hint = getattr(cause, "hint", "") or "See `gristmill show RUN rejects`; what was answered is kept."
-    if isinstance(cause, ProviderError):
-        return ProviderError(said, hint)
-    return type(cause)(said, hint) if isinstance(cause, GristmillError) else GristmillError(said, hint)
