@@ -1,4 +1,5 @@
-"""What leaves a run: its samples as a data set, its trained model as a folder, a GGUF file, or a served model."""
+"""What leaves a run: its samples as a data set, its rows as a table, its trained model as a folder, a GGUF file, or a
+served model."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from gristmill.core.records import Checkpoint, Sample
 from gristmill.models.gguf import Quantization, prepare
 from gristmill.models.weights import Weights, at_folder
 from gristmill.runs.folder import Output, RunFolder
+from gristmill.runs.row_files import Rows, write_rows
 from gristmill.runs.workspace import Workspace
 
 QUANTIZATION: Quantization = "q8_0"
@@ -86,16 +88,30 @@ def export_data(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *,
     return to
 
 
+def export_rows(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:  # noqa: ARG001
+    """A stage's rows as a table of their columns alone: `<stage>.jsonl`, `.csv` or `.parquet`."""
+    _must_be_new(to)
+    for name, output in _chosen(folder, stage).items():
+        target = to / f"{name}.{kind}"
+        if write_rows(target, Rows(output)):
+            return target
+    raise InputError("this run has no rows to export", "Choose a stage that gives rows with --stage.")
+
+
 def _samples_of(folder: RunFolder, stage: str | None) -> list[Sample]:
-    outputs: dict[str, Output] = folder.outputs()
-    if stage is not None and stage not in outputs:
-        raise InputError(f"no finished stage is called {stage}", f"Finished: {', '.join(outputs) or 'none'}.")
-    chosen = [outputs[stage]] if stage else list(reversed(outputs.values()))
-    for output in chosen:
+    for output in _chosen(folder, stage).values():
         found = [r for r in output if isinstance(r, Sample)]
         if found:
             return found
     raise InputError("this run has no samples to export", "Choose a stage that gives samples with --stage.")
+
+
+def _chosen(folder: RunFolder, stage: str | None) -> dict[str, Output]:
+    """The outputs to look at, the last first."""
+    outputs = folder.outputs()
+    if stage is not None and stage not in outputs:
+        raise InputError(f"no finished stage is called {stage}", f"Finished: {', '.join(outputs) or 'none'}.")
+    return {stage: outputs[stage]} if stage else dict(reversed(outputs.items()))
 
 
 def _must_be_new(to: Path) -> None:
