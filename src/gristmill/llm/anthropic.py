@@ -75,6 +75,8 @@ class AnthropicProvider:
 
     async def send(self, request: Request) -> Reply:
         probe = self.probe
+        if not probe.recalled:
+            await probe.recall()
         while True:
             traits = probe.traits
             try:

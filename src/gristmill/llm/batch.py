@@ -100,6 +100,7 @@ class Batcher:
 
         Whoever gets a reply keeps it durably and then calls `kept`.
         """
+        await self._desk.provider.probe.recall()
         entry = entry_of(self._desk.provider, request)
         if len(entry.body) > self._desk.most_bytes:
             raise ProviderError(

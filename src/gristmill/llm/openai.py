@@ -59,6 +59,8 @@ class OpenAIProvider:
 
     async def send(self, request: Request) -> Reply:
         probe = self.probe
+        if not probe.recalled:
+            await probe.recall()
         while True:
             traits = probe.traits
             try:

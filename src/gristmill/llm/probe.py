@@ -8,6 +8,7 @@ and kept with the line: later runs begin with it.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -65,10 +66,20 @@ class Probe:
         self.optional = optional
         self.traits = self.kept = Traits(ways[0], without)
         self._notes = notes
-        note = notes.notes(SPACE).get(line) if notes is not None else None
-        if note and note["age"] < REMEMBERED_SECONDS and note["json"] in ways:
-            settled = frozenset(note["settled"])
-            self.traits = self.kept = Traits(note["json"], without | frozenset(note["without"]), settled)
+        self._turn = asyncio.Lock()
+        self.recalled = notes is None
+
+    async def recall(self) -> None:
+        """Begin with what was found out before: to be awaited before the first request, unless `recalled`. The notes
+        are read in a thread: a server that keeps them may be slow, or away for minutes."""
+        async with self._turn:
+            if self.recalled or self._notes is None:
+                return
+            note = (await asyncio.to_thread(self._notes.notes, SPACE)).get(self.line)
+            if note and note["age"] < REMEMBERED_SECONDS and note["json"] in self.ways:
+                without, settled = self.traits.without | frozenset(note["without"]), frozenset(note["settled"])
+                self.traits = self.kept = Traits(note["json"], without, settled)
+            self.recalled = True
 
     def refused(self, error: BadRequest, sent: Traits, schema_name: str) -> bool:
         """Whether asking differently may help; if so, `traits` say how."""
