@@ -15,15 +15,13 @@ import orjson
 from gristmill.core.ask import Usage
 from gristmill.core.errors import ProviderError
 from gristmill.core.secrets import scrub
-from gristmill.llm.demand import Demand, Demands, fits, in_words
-from gristmill.llm.failure import BadRequest, hidden_failure
-from gristmill.llm.openai import byte_bound, line_name, patience_of
-from gristmill.llm.probe import Notes, Probe, Traits
+from gristmill.llm.demand import Demand, in_words
+from gristmill.llm.failure import hidden_failure
+from gristmill.llm.probe import Notes, Traits
 from gristmill.llm.provider import Reply, Request, Unanswered, Withheld
-from gristmill.llm.quota import Quota
 from gristmill.llm.reading import WHO, count_of, malformed, not_json, usage_of
-from gristmill.llm.spec import AnthropicSpec, remote_identity
-from gristmill.llm.wire import Wire
+from gristmill.llm.remote import RemoteProvider
+from gristmill.llm.spec import AnthropicSpec
 
 VERSION = "2023-06-01"
 PATH = "/messages"
@@ -48,57 +46,15 @@ _FINISH = {
 }
 
 
-class AnthropicProvider:
-    """One model at one server. `notes` remember what it was found to take."""
-
-    shared = True
-    context: int | None = None
+class AnthropicProvider(RemoteProvider):
+    ways = WAYS
+    optional = OPTIONAL
 
     def __init__(self, spec: AnthropicSpec, *, notes: Notes | None = None) -> None:
-        self.spec = spec
-        self.identity = remote_identity(spec)
-        self.attempts = spec.attempts
         headers = {"anthropic-version": VERSION, **spec.headers}
-        patience = patience_of(spec)
-        self.wire = Wire(spec.url(), api_key=spec.api_key, patience=patience, headers=headers, auth=api_key_header)
-        self._notes = notes
-        self._probe: Probe | None = None
-        self._demands = Demands()
-
-    @property
-    def name(self) -> str:
-        return line_name(self.spec)
-
-    @property
-    def probe(self) -> Probe:
-        return self._probe or self._begin()
-
-    async def send(self, request: Request) -> Reply:
-        probe = self.probe
-        if not probe.recalled:
-            await probe.recall()
-        while True:
-            traits = probe.traits
-            try:
-                answer, quota = await self._ask(self.body(request, traits)[1])
-            except BadRequest as error:
-                if not probe.refused(error, traits, request.schema_name):
-                    raise
-                continue
-            reply = self.read(request, answer)
-            reply.quota = quota
-            if request.schema is not None and reply.finish == "stop":
-                if fits(reply.text, request.schema, by_keys=traits.json == "schema"):
-                    await probe.answered(traits, request.schema_name)
-                elif probe.ignored(traits):
-                    message = f"{self.wire.url} ignores the demand for JSON ({traits.json}); it is asked otherwise"
-                    raise Unanswered(message, charged=True, usage=reply.usage, quota=quota)
-            elif traits is not probe.kept:
-                await probe.answered(traits, "")
-            return reply
+        super().__init__(spec, auth=api_key_header, headers=headers, notes=notes)
 
     def body(self, request: Request, traits: Traits | None = None) -> tuple[str, dict[str, Any]]:
-        """Path and body of a request, asked as the model is known to take it."""
         traits = traits or self.probe.traits
         if request.grammar is not None or request.prompt is not None or request.texts:
             what = "grammars" if request.grammar is not None else "embeddings" if request.texts else "completions"
@@ -116,30 +72,17 @@ class AnthropicProvider:
         if self.spec.stream:
             body["stream"] = True
         if request.schema is not None:
-            demand_json(body, request.schema_name, self._demands.of(request.schema), traits.json)
+            demand_json(body, request.schema_name, self.demands.of(request.schema), traits.json)
         return PATH, body
 
-    def read(self, request: Request, answer: dict[str, Any]) -> Reply:
-        """An answer's body as a Reply."""
+    def read(self, request: Request, answer: dict[str, Any], traits: Traits | None = None) -> Reply:  # noqa: ARG002
         return read_message(answer, may_be_empty=bool(request.stop))
 
+    def pieces(self, path: str) -> GatheredMessage:  # noqa: ARG002  (it has but one)
+        return GatheredMessage()
+
     def input_bound(self, request: Request) -> int:
-        bound = byte_bound(request)
-        return bound if request.schema is None else bound + self._demands.of(request.schema).size + OVERHEAD
-
-    async def close(self) -> None:
-        await self.wire.close()
-
-    def _begin(self) -> Probe:
-        self._probe = Probe(self.name, ways=WAYS[self.spec.json_mode], optional=OPTIONAL, notes=self._notes)
-        return self._probe
-
-    async def _ask(self, body: dict[str, Any]) -> tuple[dict[str, Any], Quota | None]:
-        if not self.spec.stream:
-            return await self.wire.post(PATH, body)
-        gathered = GatheredMessage()
-        quota = await self.wire.stream(PATH, body, gathered.take)
-        return gathered.body(), quota
+        return super().input_bound(request) + (0 if request.schema is None else OVERHEAD)
 
 
 def api_key_header(key: str) -> dict[str, str]:
