@@ -33,6 +33,7 @@ from gristmill.runs.context import Context, Current
 from gristmill.runs.fingerprint import node_key
 from gristmill.runs.folder import Counts, Inputs, Output, RunFolder, Writer
 from gristmill.runs.identity import Identities, identify
+from gristmill.runs.lease import leased
 from gristmill.runs.passes import run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.steps import Step
@@ -81,7 +82,7 @@ def try_out(
     this = identify(plan, workspace)
     real = this.folder
     place = RunFolder(workspace.root / "estimates" / real.path.name)
-    with real.locked():
+    with real.locked(), leased(real, workspace.store):
         (place.path / "events.ndjson").unlink(missing_ok=True)
         events = EventLog(place.path / "events.ndjson", *listeners)
         try:
