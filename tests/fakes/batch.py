@@ -37,6 +37,7 @@ OPTIONS: dict[str, Any] = {
     "taking_s": 0.0,  # between the hand-in and the moment at which the batch exists
     "reply_s": 0.0,  # between that and the reply
     "list_lag_s": 0.0,  # before a batch is listed
+    "list_status": 0,  # what listing fails with
     "expiring": 0,  # so many next batches end before their lines do
     "expired": 0.5,  # share of their lines that are not done by then
     "refuse": "",  # lines that hold this text are bad requests
@@ -49,6 +50,7 @@ OPTIONS: dict[str, Any] = {
     "duplicates": 0.0,  # share of result lines that come twice
     "missing": 0.0,  # share of result lines that are left out the first time
     "breaks": 0,  # so many next result files break off half way
+    "ruined": [],  # how the first lines of the next result file are no results: see `_ruined`
     "line_ms": 0.0,  # between two result lines
     "gone": False,  # batches are forgotten
     "api_key": "",
@@ -95,8 +97,10 @@ class Shop:
             "statuses": dict(self.statuses),
         }
 
-    def fault(self) -> int:
+    def fault(self, name: str) -> int:
         """A status other than 200 for this call, if it is to fail."""
+        if name == "list" and self.options["list_status"]:
+            return int(self.options["list_status"])
         roll = random.Random(f"{self.options['seed']}:{next(self._roll)}").random()
         if roll < self.options["p429"]:
             return 429
@@ -160,6 +164,8 @@ class Shop:
 
     async def send_lines(self, request: web.Request, lines: list[bytes]) -> web.StreamResponse:
         """A results file, as slow, as doubled and as broken as told."""
+        ruined, self.options["ruined"] = self.options["ruined"], []
+        lines = [_ruined(line, how) for line, how in zip(lines, ruined, strict=False)] + lines[len(ruined) :]
         doubled = random.Random(len(lines))
         lines = [
             line for one in lines for line in ([one, one] if doubled.random() < self.options["duplicates"] else [one])
@@ -218,6 +224,21 @@ def batch_server(provider: str) -> Iterator[BatchServer]:
     finally:
         process.kill()
         process.communicate()
+
+
+def _ruined(line: bytes, how: str) -> bytes:
+    """Without its name, its status or its answer; or something else altogether."""
+    item = json.loads(line)
+    inside = item.get("response") or item["result"]
+    if how == "name":
+        del item["custom_id"]
+    elif how == "status":
+        del inside["status_code" if "status_code" in inside else "type"]
+    elif how == "answer":
+        inside["body" if "body" in inside else "message"] = 7
+    else:
+        return how.encode()
+    return json.dumps(item).encode()
 
 
 def body_hash(body: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ class Fake(Shop):
             key = self.options["api_key"]
             if key and request.headers.get("x-api-key") != key:
                 return self._error(401, "invalid x-api-key")
-            if status := self.fault():
+            if status := self.fault(name):
                 return self._error(status, "Not now.")
             response: web.StreamResponse = await handler(request)
             self.statuses[str(response.status)] += 1

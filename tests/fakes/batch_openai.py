@@ -31,7 +31,7 @@ class Fake(Shop):
             key = self.options["api_key"]
             if key and request.headers.get("Authorization") != f"Bearer {key}":
                 return self._error(401, "Incorrect API key provided.", "invalid_api_key")
-            if status := self.fault():
+            if status := self.fault(name):
                 return self._error(status, "Not now.", "rate_limit_exceeded" if status == 429 else "server_error")
             response: web.StreamResponse = await handler(request)
             self.statuses[str(response.status)] += 1
@@ -45,6 +45,8 @@ class Fake(Shop):
         return web.json_response(body, status=status, headers={"Retry-After": "0.1"} if status == 429 else None)
 
     async def upload(self, request: web.Request) -> web.Response:
+        if request.content_length is None:
+            return self._error(411, "A length is required.", "length_required")
         form = await request.post()
         if form.get("purpose") != "batch" or not isinstance(form.get("file"), web.FileField):
             return self._error(400, "'purpose' and 'file' are required.", "missing_required_parameter")
