@@ -33,7 +33,7 @@ def stopped_words(left: Unfinished) -> str:
     """The stage that is not done: how far it is, what failed so far in the words of who refused it, how to go on."""
     counts, run = left.counts, left.folder.path.name
     if left.key is None:
-        return f"{left.stage} is not done. The same `gristmill run` goes on."
+        return f"{left.stage} stopped. The same `gristmill run` goes on."
     said = f"{left.stage} stopped: {amount(left.done)} of {counted(left.total, 'record')} done and kept."
     failed = Counter((row["status"], row["detail"]) for row in left.rejects() if row["status"] != "rejected")
     lines = [f"  {n} {status}: {short(detail)}" for (status, detail), n in failed.most_common(QUOTED)]

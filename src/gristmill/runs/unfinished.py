@@ -34,7 +34,7 @@ class Unfinished:
 
     stage: str
     total: int
-    key: str | None  # of a step's outcomes; a pass keeps none
+    key: str | None  # of a step's outcomes; a pass keeps none, and an event of an earlier version names none
     inputs: Inputs
     folder: RunFolder
     store: Store
@@ -106,6 +106,7 @@ def unfinished(folder: RunFolder, store: Store) -> Unfinished | None:
             begun = event
     if begun is None:
         return None
-    outputs = folder.outputs()
-    inputs = Inputs([outputs[need] for need in begun["needs"]])
-    return Unfinished(begun["stage"], begun["records"], begun["key"], inputs, folder, store)
+    outputs, needs, key = folder.outputs(), begun.get("needs", ()), begun.get("key")
+    if any(need not in outputs for need in needs):  # one of them is being made again at this moment
+        needs, key = (), None
+    return Unfinished(begun["stage"], begun["records"], key, Inputs([outputs[need] for need in needs]), folder, store)
