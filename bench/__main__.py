@@ -1,12 +1,18 @@
-"""`python -m bench` runs what takes no other engines; `python -m bench engine million` runs those."""
+"""`python -m bench` runs what takes no other engines; `python -m bench engine million local` runs the others."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import engine, learning, million, start
+from bench import engine, learning, local_server, million, start
 
-BENCHES = {"start": start.main, "learning": learning.main, "engine": engine.main, "million": million.main}
+BENCHES = {
+    "start": start.main,
+    "learning": learning.main,
+    "engine": engine.main,
+    "million": million.main,
+    "local": local_server.main,
+}
 ALONE = ("start", "learning")
 
 
