@@ -21,7 +21,7 @@ ROOMS = {
     "serve": ("core", "llm", "serve"),
 }
 # Modules that only their extra can import, in a room that stands without it.
-APART = {"postgres": ("gristmill.core.store.link", "gristmill.core.store.postgres")}
+APART = {"postgres": tuple(f"gristmill.core.store.{name}" for name in ("claims", "link", "postgres"))}
 IMPORT_ROOMS = """
 import importlib, pkgutil, sys
 for room in sys.argv[2:]:
