@@ -135,7 +135,9 @@ class Lines:
     def _words(self, event: Event) -> str | None:
         kind, stage = event["event"], event.get("stage", "")
         if kind == "stage.started":
-            return f"{stage}: {event['records']} records in"
+            from gristmill.runs.figures import counted
+
+            return f"{stage}: {counted(event['records'], 'record')} in"
         if kind == "stage.finished":
             dropped = sum(event["rejected"].values()) + sum(event["failed"].values())
             return f"{stage}: {event['given']} out, {dropped} dropped, {event['seconds']:.1f} s"

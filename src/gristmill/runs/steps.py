@@ -43,8 +43,10 @@ class Undone(Cancelled):
     def __init__(self, stage: str, left: int, *, sent: int = 0, failed: int = 0) -> None:
         again = f"{counted(sent, 'record')} sent again" + (f", {failed} failed again" if failed else "")
         what = f"{again}; nothing else" if sent else "nothing"
-        rest = f"{counted(left, 'record')} to do; `gristmill run` with its recipe goes on."
-        super().__init__(f"stage {stage}: {what} was sent. It is not finished and has {rest}")
+        rest = f" and has {counted(left, 'record')} to do" if left else ""
+        super().__init__(
+            f"stage {stage}: {what} was sent. It is not finished{rest}; `gristmill run` with its recipe goes on."
+        )
 
 
 def step_key(node_key: dict[str, Any]) -> str:

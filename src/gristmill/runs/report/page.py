@@ -13,7 +13,7 @@ import orjson
 from gristmill.core.events import read_events
 from gristmill.core.files import write_text
 from gristmill.core.records import Report, Sample
-from gristmill.runs.figures import money
+from gristmill.runs.figures import counted, money
 from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.report import charts
 from gristmill.runs.report.costs import cost_table, limits
@@ -71,7 +71,7 @@ def _error(summary: dict[str, Any]) -> str:
 def _missing(summary: dict[str, Any]) -> str:
     """What a run that is not whole still lacks."""
     missing = sum(counts["unreachable"] for counts in summary["funnel"].values())
-    said = f"incomplete: {missing} records could not be asked; the same command asks for them again"
+    said = f"incomplete: {counted(missing, 'record')} could not be asked; the same command asks again"
     return f'<p class="headline bad">{said}</p>' if missing else ""
 
 
