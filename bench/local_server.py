@@ -75,7 +75,7 @@ def server() -> Iterator[tuple[str, int]]:
     os.environ[KEY] = secrets.token_urlsafe(16)
     settings = {"model": str(weights.path), "slots": SLOTS, "context": CONTEXT, "threads": THREADS}
     child = subprocess.Popen(
-        [sys.executable, "-m", "gristmill.llm.engine_child"],
+        [sys.executable, "-m", "gristmill.llm.local.engine_child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

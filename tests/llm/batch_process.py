@@ -16,7 +16,7 @@ from typing import Any
 from gristmill.core.errors import GristmillError
 from gristmill.core.records import Message
 from gristmill.core.store import open_store
-from gristmill.llm import batch
+from gristmill.llm.batch import batcher as batch
 from gristmill.llm.client import Client
 from gristmill.llm.spec import AnthropicSpec, OpenAISpec
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gristmill.llm.limiter import Limiter
+from gristmill.llm.limits.limiter import Limiter
 
 Done = Callable[[float | None], None]
 """Called with None when it is answered, with the Retry-After when it is refused."""

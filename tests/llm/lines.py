@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from gristmill.llm.anthropic import AnthropicProvider
-from gristmill.llm.openai import OpenAIProvider
 from gristmill.llm.provider import Request
+from gristmill.llm.providers.anthropic import AnthropicProvider
+from gristmill.llm.providers.openai import OpenAIProvider
 from gristmill.llm.spec import AnthropicSpec, OpenAISpec
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from gristmill.core.store import open_store
-from gristmill.llm.limiter import Limiter
-from gristmill.llm.shares import Shares
+from gristmill.llm.limits.limiter import Limiter
+from gristmill.llm.limits.shares import Shares
 
 
 async def main(place: str, rpm: int, beat: float, seconds: float) -> None:

@@ -12,8 +12,8 @@ from tests.llm.lines import anthropic, question, serving
 from tests.llm.test_openai_modes import SCHEMA, STRUCTURED, Notes, answered
 
 from gristmill.core.errors import ProviderError
-from gristmill.llm.demand import fits
 from gristmill.llm.provider import Request, Unanswered, Withheld
+from gristmill.llm.providers.demand import fits
 
 
 async def test_the_systems_words_stand_apart_and_stops_have_their_own_name(one_server: FakeServer) -> None:

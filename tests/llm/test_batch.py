@@ -17,7 +17,8 @@ from gristmill.cli.picture import line_words
 from gristmill.core.ask import Answer, Model
 from gristmill.core.errors import BudgetError, ProviderError
 from gristmill.core.store import Store, open_store
-from gristmill.llm import batch, batch_course
+from gristmill.llm.batch import batcher as batch
+from gristmill.llm.batch import course as batch_course
 from gristmill.llm.budget import Budget, Limits
 from gristmill.llm.client import Client
 from gristmill.llm.spec import AnthropicSpec, OpenAISpec

@@ -15,7 +15,7 @@ from gristmill.core.errors import Cancelled, StoreError
 from gristmill.core.store import Hold
 from gristmill.llm.budget import Budget, Limits
 from gristmill.llm.client import Client
-from gristmill.llm.openai import OpenAIProvider
+from gristmill.llm.providers.openai import OpenAIProvider
 
 
 async def test_a_charge_that_cannot_be_written_keeps_no_connection_open_and_stays_held(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.llm.limiter_sim import Latency, Line
 
-from gristmill.llm.limiter import Limiter
-from gristmill.llm.quota import Quota
+from gristmill.llm.limits.limiter import Limiter
+from gristmill.llm.limits.quota import Quota
 
 
 def fixed(slots: int, **options: object) -> Limiter:

@@ -24,11 +24,11 @@ from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError, ProviderError
 from gristmill.core.store import open_store
 from gristmill.llm.client import Client
-from gristmill.llm.engine import EngineSettings, LocalEngine, default_threads
-from gristmill.llm.local import LocalProvider
+from gristmill.llm.local.engine import EngineSettings, LocalEngine, default_threads
+from gristmill.llm.local.provider import LocalProvider
 from gristmill.llm.provider import Request
 from gristmill.llm.spec import LocalSpec
-from gristmill.llm.wire import Wire
+from gristmill.llm.wire.http import Wire
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights, locate
 
@@ -242,7 +242,7 @@ from gristmill.core.records import Message
 from gristmill.core.store import open_store
 from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec
-from gristmill.llm.wire import Wire
+from gristmill.llm.wire.http import Wire
 
 async def main():
     folder = Path.cwd()

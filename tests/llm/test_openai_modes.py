@@ -13,9 +13,9 @@ from tests.llm.lines import KINDS, PROVIDERS, openai, question
 
 from gristmill.core.errors import ProviderError
 from gristmill.core.logs import logging_to
-from gristmill.llm.demand import fits, without_bounds
-from gristmill.llm.probe import REMEMBERED_SECONDS
 from gristmill.llm.provider import Provider, Reply, Request, Unanswered
+from gristmill.llm.providers.demand import fits, without_bounds
+from gristmill.llm.providers.probe import REMEMBERED_SECONDS
 
 both = pytest.mark.parametrize("kind", PROVIDERS)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from gristmill.llm.probe import Probe
+from gristmill.llm.providers.probe import Probe
 
 
 class SlowNotes:

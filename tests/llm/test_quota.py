@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gristmill.llm.quota import Quota, read_duration, read_quota, read_time, read_wait
+from gristmill.llm.limits.quota import Quota, read_duration, read_quota, read_time, read_wait
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

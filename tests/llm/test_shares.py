@@ -13,9 +13,9 @@ import pytest
 
 from gristmill.core.errors import StoreError
 from gristmill.core.store import Store, open_store
-from gristmill.llm import shares as sharing
-from gristmill.llm.limiter import Limiter
-from gristmill.llm.shares import Shares
+from gristmill.llm.limits import shares as sharing
+from gristmill.llm.limits.limiter import Limiter
+from gristmill.llm.limits.shares import Shares
 
 BEAT = 0.2  # seconds; the real one is 1
 

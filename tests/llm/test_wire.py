@@ -17,7 +17,7 @@ from tests.llm.lines import KINDS, PROVIDERS, Handler, openai, question, serving
 
 from gristmill.core.errors import ConfigError, ProviderError
 from gristmill.llm.provider import Refused, Request, Unanswered, Unreached, Unusable, Withheld
-from gristmill.llm.wire import Patience, Wire
+from gristmill.llm.wire.http import Patience, Wire
 
 both = pytest.mark.parametrize("kind", PROVIDERS)
 
@@ -379,7 +379,7 @@ async def test_a_web_page_is_the_wrong_address() -> None:
 
 
 async def test_an_endless_answer_is_cut_and_paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.llm.wire.LARGEST_REPLY", 1 << 20)
+    monkeypatch.setattr("gristmill.llm.wire.http.LARGEST_REPLY", 1 << 20)
     sent = 0
 
     async def endless(request: web.Request) -> web.StreamResponse:

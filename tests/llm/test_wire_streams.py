@@ -15,7 +15,7 @@ from tests.llm.lines import KINDS, PROVIDERS, openai, question, serving
 
 from gristmill.core.errors import ProviderError
 from gristmill.llm.provider import Refused, Request, Unanswered
-from gristmill.llm.sse import EventParser
+from gristmill.llm.wire.sse import EventParser
 
 both = pytest.mark.parametrize("kind", PROVIDERS)
 

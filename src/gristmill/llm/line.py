@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gristmill.core.errors import ProviderError
-from gristmill.llm.limiter import Limiter
+from gristmill.llm.limits.limiter import Limiter
 from gristmill.llm.prices import FREE, Price
 from gristmill.llm.provider import Provider, Refused, Reply, Request, Unanswered
 
 if TYPE_CHECKING:
-    from gristmill.llm.batch import Batcher
+    from gristmill.llm.batch.batcher import Batcher
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds: eight attempts at what fails for ever end after five, on average
 SOON = 0.1  # seconds: what broke on its way, or came back torn, says nothing against asking again

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from gristmill.core.errors import ConfigError
 from gristmill.core.records import digest_of
 from gristmill.core.store import Store
-from gristmill.llm.limiter import CEILING, START, Limiter
+from gristmill.llm.limits.limiter import CEILING, START, Limiter
+from gristmill.llm.limits.shares import Shares
 from gristmill.llm.line import Line, LineStatus, status_of
 from gristmill.llm.prices import demand_price, price_of
 from gristmill.llm.provider import Provider
-from gristmill.llm.shares import Shares
 from gristmill.llm.spec import AnthropicSpec, LocalSpec, ModelSpec, OpenAISpec, RemoteSpec
 from gristmill.llm.waits import cancelling, stopped
 
 if TYPE_CHECKING:
-    from gristmill.llm.batch import Batcher
+    from gristmill.llm.batch.batcher import Batcher
     from gristmill.models.weights import Weights
 
 
@@ -104,14 +104,14 @@ class Lines:
 
     def _provider(self, role: str, spec: ModelSpec, weights: Weights | None, quantization: str | None) -> Provider:
         if isinstance(spec, OpenAISpec):
-            from gristmill.llm.openai import OpenAIProvider
+            from gristmill.llm.providers.openai import OpenAIProvider
 
             return OpenAIProvider(spec, notes=self._store)
         if isinstance(spec, AnthropicSpec):
-            from gristmill.llm.anthropic import AnthropicProvider
+            from gristmill.llm.providers.anthropic import AnthropicProvider
 
             return AnthropicProvider(spec, notes=self._store)
-        from gristmill.llm.local import LocalProvider
+        from gristmill.llm.local.provider import LocalProvider
 
         if weights is None:
             if not isinstance(spec, LocalSpec):
@@ -126,7 +126,7 @@ class Lines:
     def _batcher(self, provider: Provider, spec: ModelSpec) -> Batcher | None:
         if not isinstance(spec, RemoteSpec) or spec.batch is None:
             return None
-        from gristmill.llm.batch import batcher_of
+        from gristmill.llm.batch.batcher import batcher_of
 
         return batcher_of(provider, self._store, spec.batch, stopping=self._stopping)
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from gristmill.core.ask import Usage
 from gristmill.core.errors import ProviderError
-from gristmill.llm.quota import Quota
+from gristmill.llm.limits.quota import Quota
 
 Schema = dict[str, Any]
 

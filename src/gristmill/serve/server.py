@@ -66,7 +66,7 @@ async def listen(
     import uvicorn
     from fastapi import FastAPI
 
-    from gristmill.llm.engine import EngineSettings, LocalEngine, default_threads
+    from gristmill.llm.local.engine import EngineSettings, LocalEngine, default_threads
     from gristmill.models.renderer import Renderer
     from gristmill.serve.app import make_app
     from gristmill.serve.generation import Generator

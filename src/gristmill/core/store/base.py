@@ -74,7 +74,7 @@ class Store(ABC):
         self._disconnect()
         self._hashes.close()
 
-    def claim(self, run: str, holder: Holder) -> AbstractContextManager[None]:
+    def claim(self, run: str, holder: Holder) -> AbstractContextManager[None]:  # noqa: ARG002  (a file has no rivals)
         """Hold a run against the other machines that share this store; ConfigError names who holds it. A file is for
         the processes of one machine: there the lock in the run's folder is all that is needed."""
         return nullcontext()

@@ -8,9 +8,9 @@ import orjson
 
 from gristmill.core.ask import Usage
 from gristmill.core.secrets import scrub
-from gristmill.llm.failure import hidden_failure
 from gristmill.llm.provider import Reply, Unanswered, Withheld, split_reasoning
-from gristmill.llm.reading import WHO, count_of, malformed, not_json, usage_of
+from gristmill.llm.providers.reading import WHO, count_of, malformed, not_json, usage_of
+from gristmill.llm.wire.failure import hidden_failure
 
 _FINISH: dict[str | None, str] = {
     "stop": "stop",

@@ -15,9 +15,9 @@ import orjson
 
 from gristmill.core.errors import ProviderError
 from gristmill.core.logs import log
-from gristmill.llm.failure import failure
 from gristmill.llm.provider import Unanswered, Unreached, Unusable
-from gristmill.llm.wire import LARGEST_REPLY, Wire
+from gristmill.llm.wire.failure import failure
+from gristmill.llm.wire.http import LARGEST_REPLY, Wire
 
 PIECE = 1 << 16  # bytes read at once
 IDLE = 120.0  # seconds of silence within a file

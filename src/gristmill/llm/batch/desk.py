@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import orjson
 
 from gristmill.core.errors import ProviderError
-from gristmill.llm.batch_notes import Batch
-from gristmill.llm.failure import BadRequest
-from gristmill.llm.probe import Probe, Traits
+from gristmill.llm.batch.notes import Batch
 from gristmill.llm.provider import Reply, Request, Unanswered, Unreached, Withheld
-from gristmill.llm.wire import Wire
+from gristmill.llm.providers.probe import Probe, Traits
+from gristmill.llm.wire.failure import BadRequest
+from gristmill.llm.wire.http import Wire
 
 CLOCKS_DIFFER = 3600.0  # seconds by which a provider's clock may differ from that of the store
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gristmill.core.logs import log
-from gristmill.llm.failure import BadRequest
+from gristmill.llm.wire.failure import BadRequest
 
 SPACE = "probe"
 REMEMBERED_SECONDS = 7 * 86400.0  # then it is found out anew: servers learn

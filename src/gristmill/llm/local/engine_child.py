@@ -1,4 +1,4 @@
-"""The process that holds a local model: `python -m gristmill.llm.engine_child`, settings as one JSON line on stdin.
+"""The process that holds a local model: `python -m gristmill.llm.local.engine_child`, settings as a JSON line on stdin.
 
 llama.cpp is native code: a crash or a memory limit must take down this process alone. It lives exactly as long as the
 one that started it: the kernel kills it with its parent, and the end of stdin ends it. One JSON line on stdout says

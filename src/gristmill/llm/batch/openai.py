@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 
 from gristmill.core.errors import ProviderError
-from gristmill.llm.batch_desk import CLOCKS_DIFFER, Asked, NotTaken, Outcome, State
-from gristmill.llm.batch_http import exchange, lines, misshapen, send, word
-from gristmill.llm.batch_notes import Batch
-from gristmill.llm.failure import failure
+from gristmill.llm.batch.desk import CLOCKS_DIFFER, Asked, NotTaken, Outcome, State
+from gristmill.llm.batch.http import exchange, lines, misshapen, send, word
+from gristmill.llm.batch.notes import Batch
 from gristmill.llm.provider import Refused, Unanswered, Unreached, Unusable
+from gristmill.llm.wire.failure import failure
 
 VERSION = "/v1"  # of the paths that lines name, wherever the server has them
 LABEL = "gristmill"  # in a batch's metadata, before its tag

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gristmill.core.logs import log
-from gristmill.llm.climb import Climb
-from gristmill.llm.pace import Pace
-from gristmill.llm.quota import Quota
+from gristmill.llm.limits.climb import Climb
+from gristmill.llm.limits.pace import Pace
+from gristmill.llm.limits.quota import Quota
 
 START, CEILING = 8, 256
 """Where an adaptive limit begins, and how far it goes, where neither the recipe nor memory says."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gristmill.core.errors import ConfigError, ProviderError
 from gristmill.core.records import Message
-from gristmill.llm.engine import EngineSettings, LocalEngine, default_threads
-from gristmill.llm.openai_reply import read_completion
+from gristmill.llm.local.engine import EngineSettings, LocalEngine, default_threads
 from gristmill.llm.provider import Reply, Request, Unanswered, split_reasoning
+from gristmill.llm.providers.openai_reply import read_completion
 from gristmill.llm.spec import LocalSpec, StageSpec, local_identity
-from gristmill.llm.wire import Wire
+from gristmill.llm.wire.http import Wire
 from gristmill.models.gguf_file import is_gguf
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights

@@ -13,11 +13,11 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
-from gristmill.llm.batch_desk import CLOCKS_DIFFER, Asked, Outcome, State, Undecided
-from gristmill.llm.batch_http import exchange, lines, misshapen, send, word
-from gristmill.llm.batch_notes import Batch
-from gristmill.llm.failure import hidden_failure
+from gristmill.llm.batch.desk import CLOCKS_DIFFER, Asked, Outcome, State, Undecided
+from gristmill.llm.batch.http import exchange, lines, misshapen, send, word
+from gristmill.llm.batch.notes import Batch
 from gristmill.llm.provider import Unanswered, Unusable
+from gristmill.llm.wire.failure import hidden_failure
 
 PATH = "/messages/batches"
 A_LITTLE = f"{PATH}?limit=1"

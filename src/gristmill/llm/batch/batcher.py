@@ -23,10 +23,10 @@ from typing import Any
 from gristmill.core.errors import Cancelled, ConfigError, ProviderError
 from gristmill.core.logs import log
 from gristmill.core.store import Store
-from gristmill.llm.batch_course import Course
-from gristmill.llm.batch_desk import Desk, entry_of, perhaps_taken
-from gristmill.llm.batch_notes import Batch, BatchNotes, new_batch
-from gristmill.llm.batch_room import Room
+from gristmill.llm.batch.course import Course
+from gristmill.llm.batch.desk import Desk, entry_of, perhaps_taken
+from gristmill.llm.batch.notes import Batch, BatchNotes, new_batch
+from gristmill.llm.batch.room import Room
 from gristmill.llm.provider import Provider, Reply, Request, Unanswered
 from gristmill.llm.spec import BatchSpec
 
@@ -41,10 +41,10 @@ RESULTS_LAST = 30 * 86_400.0  # seconds after which no provider has a batch's re
 def batcher_of(provider: Provider, store: Store, spec: BatchSpec, *, stopping: Callable[[], bool]) -> Batcher:
     """At the batch interface that belongs to the provider. Whatever the key, batches are the model's: a new key of the
     same account finds those that the old one left."""
-    from gristmill.llm.anthropic import AnthropicProvider
-    from gristmill.llm.batch_anthropic import AnthropicDesk
-    from gristmill.llm.batch_openai import OpenAIDesk
-    from gristmill.llm.openai import OpenAIProvider
+    from gristmill.llm.batch.anthropic import AnthropicDesk
+    from gristmill.llm.batch.openai import OpenAIDesk
+    from gristmill.llm.providers.anthropic import AnthropicProvider
+    from gristmill.llm.providers.openai import OpenAIProvider
 
     if isinstance(provider, OpenAIProvider):
         desk: Desk = OpenAIDesk(provider)

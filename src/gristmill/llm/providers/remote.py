@@ -13,13 +13,13 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gristmill.core.secrets import resolve
-from gristmill.llm.demand import Demands, fits
-from gristmill.llm.failure import BadRequest
-from gristmill.llm.probe import Notes, Probe, Traits
+from gristmill.llm.limits.quota import Quota
 from gristmill.llm.provider import Reply, Request, Unanswered
-from gristmill.llm.quota import Quota
+from gristmill.llm.providers.demand import Demands, fits
+from gristmill.llm.providers.probe import Notes, Probe, Traits
 from gristmill.llm.spec import RemoteSpec, remote_identity
-from gristmill.llm.wire import Patience, Wire
+from gristmill.llm.wire.failure import BadRequest
+from gristmill.llm.wire.http import Patience, Wire
 
 MESSAGE_OVERHEAD = 16  # tokens of template around one message; the widest common template takes 11
 BY_SCHEMA = frozenset({"schema", "bare"})  # ways of demanding JSON in which the server itself is told what it must hold

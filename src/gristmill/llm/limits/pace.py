@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from gristmill.llm.quota import Quota
+from gristmill.llm.limits.quota import Quota
 
 MINUTE = 60.0
 SLACK = 0.1  # seconds a late request may catch up; the spacing is wider by as much: no minute ever holds one too many

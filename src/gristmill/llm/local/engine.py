@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from gristmill.core.errors import ConfigError, ProviderError
-from gristmill.llm.wire import Patience, Wire
+from gristmill.llm.wire.http import Patience, Wire
 
 START_SECONDS = 600  # a large model on a slow disk
 ANSWER_SECONDS = 1800  # a long answer on a slow machine
@@ -74,7 +74,7 @@ class LocalEngine:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "gristmill.llm.engine_child",
+                "gristmill.llm.local.engine_child",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from gristmill.core.errors import ProviderError
 from gristmill.core.logs import log
-from gristmill.llm.batch_desk import Desk, State, Undecided, reply_of
-from gristmill.llm.batch_notes import Batch, BatchNotes
-from gristmill.llm.batch_room import Room
+from gristmill.llm.batch.desk import Desk, State, Undecided, reply_of
+from gristmill.llm.batch.notes import Batch, BatchNotes
+from gristmill.llm.batch.room import Room
 from gristmill.llm.provider import Refused, Reply, Unanswered, Unusable
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from typing import Any
 from gristmill.core.errors import StoreError
 from gristmill.core.records import digest_of
 from gristmill.core.store import Store
-from gristmill.llm.limiter import Limiter
+from gristmill.llm.limits.limiter import Limiter
 
 BEAT = 1.0  # seconds between renewals
 MISSED = 5  # beats without a sign after which a process is gone, or without a request after which it gives up its part

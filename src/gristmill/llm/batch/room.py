@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gristmill.llm.batch_desk import Entry
-from gristmill.llm.batch_notes import Batch
+from gristmill.llm.batch.desk import Entry
+from gristmill.llm.batch.notes import Batch
 from gristmill.llm.provider import Reply
 from gristmill.llm.spec import BatchSpec
 

@@ -15,13 +15,13 @@ import orjson
 from gristmill.core.ask import Usage
 from gristmill.core.errors import ProviderError
 from gristmill.core.secrets import scrub
-from gristmill.llm.demand import Demand, in_words
-from gristmill.llm.failure import hidden_failure
-from gristmill.llm.probe import Notes, Traits
 from gristmill.llm.provider import Reply, Request, Unanswered, Withheld
-from gristmill.llm.reading import WHO, count_of, malformed, not_json, usage_of
-from gristmill.llm.remote import RemoteProvider
+from gristmill.llm.providers.demand import Demand, in_words
+from gristmill.llm.providers.probe import Notes, Traits
+from gristmill.llm.providers.reading import WHO, count_of, malformed, not_json, usage_of
+from gristmill.llm.providers.remote import RemoteProvider
 from gristmill.llm.spec import AnthropicSpec
+from gristmill.llm.wire.failure import hidden_failure
 
 VERSION = "2023-06-01"
 PATH = "/messages"

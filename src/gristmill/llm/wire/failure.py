@@ -16,8 +16,8 @@ import orjson
 
 from gristmill.core.errors import ProviderError
 from gristmill.core.secrets import scrub
+from gristmill.llm.limits.quota import read_quota, read_wait
 from gristmill.llm.provider import Refused, Unanswered, Unusable
-from gristmill.llm.quota import read_quota, read_wait
 
 SHOWN = 500  # characters of a provider's words
 

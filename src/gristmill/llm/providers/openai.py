@@ -6,13 +6,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gristmill.core.errors import ProviderError
-from gristmill.llm.demand import Demand, in_words
-from gristmill.llm.openai_reply import Gathered, read_chat, read_completion, read_embeddings
-from gristmill.llm.probe import Notes, Traits
 from gristmill.llm.provider import Reply, Request
-from gristmill.llm.remote import RemoteProvider
+from gristmill.llm.providers.demand import Demand, in_words
+from gristmill.llm.providers.openai_reply import Gathered, read_chat, read_completion, read_embeddings
+from gristmill.llm.providers.probe import Notes, Traits
+from gristmill.llm.providers.remote import RemoteProvider
 from gristmill.llm.spec import OpenAISpec
-from gristmill.llm.wire import bearer
+from gristmill.llm.wire.http import bearer
 
 WAYS = {
     "auto": ("schema", "bare", "object", "prompt"),

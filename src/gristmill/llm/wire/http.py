@@ -31,10 +31,10 @@ from yarl import URL
 
 from gristmill.core.errors import ConfigError, exhausted
 from gristmill.core.secrets import resolve
-from gristmill.llm.failure import failure, words_of
+from gristmill.llm.limits.quota import Quota, read_quota
 from gristmill.llm.provider import Unanswered, Unreached, Unusable, Withheld
-from gristmill.llm.quota import Quota, read_quota
-from gristmill.llm.sse import EventParser
+from gristmill.llm.wire.failure import failure, words_of
+from gristmill.llm.wire.sse import EventParser
 
 LARGEST_REPLY = 64 << 20  # bytes, unpacked
 KEEP_SECONDS = 15  # an idle connection: servers close theirs after 20 s and more

@@ -1,0 +1,1 @@
+"""Requests handed in together, at half the price; durable until their answers are."""

@@ -1,0 +1,1 @@
+"""How many requests, how fast: found, paced, shared by all who use the key."""

@@ -1,0 +1,1 @@
+"""Weights on this machine, behind llama.cpp in a child process."""

@@ -1,0 +1,1 @@
+"""The protocols: how a question is put and an answer read."""

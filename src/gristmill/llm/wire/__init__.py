@@ -1,0 +1,1 @@
+"""Bytes to and from one server, and what their failures mean."""
