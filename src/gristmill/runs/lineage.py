@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.core.errors import InputError
-from gristmill.core.records import Chunk, Document, Fact, File, Quote, Record, Sample, Score, Task
+from gristmill.core.records import Chunk, Document, Draft, Fact, File, Quote, Record, Sample, Score, Task
 from gristmill.core.store import Store
 from gristmill.runs.folder import RunFolder
 from gristmill.tasks.graders.short_answer import find
@@ -110,6 +110,9 @@ def describe(record: Record) -> str:
         where = f" {record.question}"
     elif isinstance(record, Sample):
         text = f"{record.question} → {record.answer}" if record.form == "chat" else record.text
+        where = f" {record.kind}: {' '.join(text.split())[:140]}"
+    elif isinstance(record, Draft):
+        text = " · ".join(f"{name}: {value}" for name, value in record.data.items())
         where = f" {record.kind}: {' '.join(text.split())[:140]}"
     return f"{record.type} {record.id}{where}"
 
