@@ -89,6 +89,18 @@ async def test_once_it_has_answered_it_is_that_row_alone(fake: FakeServer, model
     assert not isinstance(caught.value, Unreachable) and caught.value.transient
 
 
+async def test_a_key_that_is_withdrawn_stops_the_run_soon(fake: FakeServer, model: Callable[..., Model]) -> None:
+    asked = model()
+    await asked.chat(user("one"), max_tokens=5)
+    fake.fresh(api_key="another")
+    for n in range(line.TURNED_AWAY - 1):
+        with pytest.raises(ProviderError, match="401") as caught:
+            await asked.chat(user(f"row {n}"), max_tokens=5)
+        assert not isinstance(caught.value, Unreachable)
+    with pytest.raises(Unreachable, match=r"the model `writer` cannot be asked: .* 401"):
+        await asked.chat(user("the tenth"), max_tokens=5)
+
+
 @pytest.mark.parametrize("why", ["refused", "nobody listens", "out of order"])
 async def test_the_next_provider_answers_and_the_answer_says_so(
     fake: FakeServer, other: FakeServer, make_client: Callable[..., Client], why: str

@@ -287,7 +287,7 @@ class Budget:
 
 
 def _with_spare(amount: int) -> int:
-    return amount + amount // SPARE + 1
+    return amount + amount // SPARE + 1 if amount else 0
 
 
 def _nano(usd: float | None) -> int:

@@ -148,6 +148,7 @@ class Client:
             try:
                 return await self._from(line, caller, request, key, content)
             except Unusable as error:
+                line.turned_away += 1
                 failure = error
             except Unanswered as error:
                 if not several or line.answered > answered:  # others are served: it is this request
@@ -208,8 +209,10 @@ class Client:
         tokens, most = line.provider.input_bound(request), request.max_tokens
         bid = Bid(tokens + most, line.price.most(tokens, most), line.batcher is not None)
         call = Call(line, caller.role, caller.stage, caller.counts, request, key, content, tokens, bid)
+        was_down = line.down
         answer = await self._sender.answer(call)
-        if line.down is not None:
+        line.turned_away = 0
+        if was_down is not None and line.down is was_down:  # not an answer that was under way when it went down
             line.down = None
             self.emit("model.up", role=caller.role, model=line.identity)
         return answer
@@ -227,8 +230,9 @@ def _to_ask(asked: list[_Asked]) -> Iterator[_Asked]:
 
 
 def _unserved(caller: _Caller, error: ProviderError | None) -> ProviderError:
-    """A line that has never answered stops the run: what is wrong with it is wrong for every record."""
-    if error is None or not isinstance(error, Unusable) or any(line.answered for line in caller.lines):
+    """A line that has never answered, or that serves nobody any more, stops the run: what is wrong with it is wrong
+    for every record."""
+    if error is None or not isinstance(error, Unusable) or any(line.serves for line in caller.lines):
         return error or ProviderError(f"the role {caller.role} has no model")
     also = ", nor those that stand in for it" if len(caller.lines) > 1 else ""
     return Unreachable(

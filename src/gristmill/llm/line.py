@@ -20,6 +20,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds: eight attempts at what fails fo
 SOON = 0.1  # seconds: what broke on its way, or came back torn, says nothing against asking again
 LONGEST_REFUSAL = 600.0  # seconds of waiting in all: who is refused for longer is closed for today
 DOWN_SECONDS = 60.0  # before a line that served nobody is tried again
+TURNED_AWAY = 10  # requests in a row, no answer between: a key that was withdrawn, a model that was taken down
 RATE_SECONDS = 10.0  # over which the rate of answers is taken
 
 
@@ -59,9 +60,15 @@ class Line:
         self.joined = not provider.shared  # takes part in the limits that other processes share
         self.answered = 0
         self.unkept = 0
+        self.turned_away = 0  # requests since its last answer, by what is wrong with the line and not with them
         self.down: ProviderError | None = None
         self._again = 0.0
         self._seen: deque[tuple[float, int]] = deque(maxlen=64)  # when, and how many were answered by then
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has answered, and has not stopped doing so."""
+        return self.answered > 0 and self.turned_away < TURNED_AWAY
 
     @property
     def keeps_up(self) -> bool:
