@@ -93,6 +93,7 @@ def test_paused_by_a_budget_and_killed(project: Project, fake: FakeServer) -> No
         process.wait()
     seen = state(project)
     assert seen["state"] == "interrupted" and seen["spent"]["calls"] > 5 and not seen["budget"]
+    assert (seen["lines"], seen["rate"], seen["left"]) == ([], None, None)
     assert {s["name"]: s["state"] for s in seen["stages"]}["chunks"] == "kept"
     assert "interrupted" in project.run("status").stdout
 

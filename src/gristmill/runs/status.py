@@ -136,7 +136,7 @@ class Progress:
             "spent": spent | {"usd_per_sample": _each(spent["usd"], samples[-1] if samples else 0)},
             "budget": self._left(spent, self.seconds + now - self.began),
             "rate": None if self.ended else self._rate(now),
-            "lines": self.lines,
+            "lines": [] if self.ended else self.lines,
             "left": None if self.ended else self._run_left(stages),
             "stages": stages,
         }
@@ -262,15 +262,18 @@ class Watch:
         running = self.folder.running()
         self.news()
         manifest, summary, progress = self.folder.manifest, self.folder.summary, self.progress
-        ended = None if running else progress.ended
+        state = "running" if running else progress.ended or "interrupted"
+        if state == "interrupted":  # nothing is in flight any more
+            progress.ended = state
         now = time.time() if running else progress.last
+        told = state not in ("running", "interrupted")
         return {
             "id": manifest["id"],
             "name": manifest["name"],
-            "state": "running" if running else ended or "interrupted",
+            "state": state,
             "started": manifest["started"],
             **progress.state(now, self.workspace.store.spent_by_stage(manifest["id"])),
-            "error": summary.get("error") if ended else None,
-            "hint": summary.get("hint") if ended else None,
+            "error": summary.get("error") if told else None,
+            "hint": summary.get("hint") if told else None,
             "folder": str(self.folder.path),
         }
