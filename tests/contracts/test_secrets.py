@@ -108,7 +108,7 @@ def test_a_key_that_the_server_quotes_is_written_nowhere(small: Project, server:
     said = run(small, "run", recipe, code=4, LLM_URL=server.url, LLM_KEY=OLD)
     assert b"401" in said and b"[env:LLM_KEY]" in said
     server.reset(status=400, words=f"key {NEW} ({base64.b64encode(NEW.encode()).decode()}) may not say Orvale")
-    said += run(small, "run", recipe, code=3, LLM_URL=server.url, LLM_KEY=NEW)
+    said += run(small, "run", recipe, code=4, LLM_URL=server.url, LLM_KEY=NEW)
     for look in (["show", "latest", "rejects"], ["show", "latest", "log", "--limit", "500"]):
         said += run(small, *look, code=0)
     server.reset(status=0)
