@@ -72,6 +72,21 @@ async def test_a_model_that_has_never_answered_stops_the_run(
     assert fake.stats()["calls"] == 1
 
 
+async def test_one_row_that_a_firewall_forbids_is_that_row_alone(fake: FakeServer, model: Callable[..., Model]) -> None:
+    fake.fresh(status=403, words="Forbidden.")
+    asked = model()
+    with pytest.raises(ProviderError, match="403") as caught:
+        await asked.chat(user("row 3"), max_tokens=5)
+    assert not isinstance(caught.value, Unreachable)
+    fake.fresh()
+    await asked.chat(user("row 4"), max_tokens=5)
+    fake.fresh(status=403, words="Forbidden.")
+    for n in range(line.TURNED_AWAY):
+        with pytest.raises(ProviderError, match="403") as caught:
+            await asked.chat(user(f"Question {n}"), max_tokens=5)
+    assert isinstance(caught.value, Unreachable)
+
+
 async def test_nobody_listens(model: Callable[..., Model]) -> None:
     began = time.monotonic()
     with pytest.raises(Unreachable, match="cannot be asked"):

@@ -86,3 +86,27 @@ async def test_counts_of_messages_too(told: dict[str, Any], usage: Usage) -> Non
 
     async with serving(answer) as url, anthropic(url) as provider:
         assert (await provider.send(question())).usage == usage
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        '{"message": {"content": "Yes."}, "finish_reason": ["stop"]}',
+        '{"message": {"content": [{"type": "text", "text": 7}]}, "finish_reason": "stop"}',
+        '{"message": {"content": {"a": 1}}, "finish_reason": "stop"}',
+        '{"message": ["Yes."], "finish_reason": "stop"}',
+        '"Yes."',
+    ],
+)
+async def test_a_misshapen_answer_is_asked_for_again(model: Callable[..., Model], choice: str) -> None:
+    calls = 0
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        good = '{"message": {"content": "Yes."}, "finish_reason": "stop"}'
+        return web.Response(text=f'{{"choices": [{choice if calls == 1 else good}]}}', content_type="application/json")
+
+    async with serving(answer) as url:
+        assert (await model(base_url=url).chat(user("Hello"), max_tokens=5)).text == "Yes."
+    assert calls == 2

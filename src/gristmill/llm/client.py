@@ -232,7 +232,7 @@ def _to_ask(asked: list[_Asked]) -> Iterator[_Asked]:
 def _unserved(caller: _Caller, error: ProviderError | None) -> ProviderError:
     """A line that has never answered, or that serves nobody any more, stops the run: what is wrong with it is wrong
     for every record."""
-    if error is None or not isinstance(error, Unusable) or any(line.serves for line in caller.lines):
+    if not isinstance(error, Unusable) or not all(line.serves_nobody(error) for line in caller.lines):
         return error or ProviderError(f"the role {caller.role} has no model")
     also = ", nor those that stand in for it" if len(caller.lines) > 1 else ""
     return Unreachable(

@@ -65,10 +65,10 @@ class Line:
         self._again = 0.0
         self._seen: deque[tuple[float, int]] = deque(maxlen=64)  # when, and how many were answered by then
 
-    @property
-    def serves(self) -> bool:
-        """Whether it has answered, and has not stopped doing so."""
-        return self.answered > 0 and self.turned_away < TURNED_AWAY
+    def serves_nobody(self, error: ProviderError) -> bool:
+        """Whether what turned a request away would turn away all others too. Once is enough before the first answer;
+        but a firewall forbids (403) what one request holds."""
+        return self.turned_away >= TURNED_AWAY or not (self.answered or error.status == 403)
 
     @property
     def keeps_up(self) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import orjson
 
 from gristmill.core.ask import Answer, Usage
-from gristmill.core.errors import ProviderError
+from gristmill.core.errors import ConfigError, ProviderError
 from gristmill.core.logs import detail, detailed, log
 from gristmill.core.store import Charge, Store
 from gristmill.llm.answers import answer_of, read_answer, reply_data
@@ -93,6 +93,11 @@ class Sender:
             reply = await line.send(call.key, call.request)
         except ProviderError as error:
             await self._broke(call, error, time.perf_counter() - began)
+            raise
+        except ConfigError:  # never sent: the key cannot be read
+            if line.batcher is None:
+                line.limiter.failed()
+            self._budget.release(bid)
             raise
         except BaseException:  # cancelled on its way
             self._abandon(call, time.perf_counter() - began)

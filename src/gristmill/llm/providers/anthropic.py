@@ -75,7 +75,7 @@ class AnthropicProvider(RemoteProvider):
             demand_json(body, request.schema_name, self.demands.of(request.schema), traits.json)
         return PATH, body
 
-    def read(self, request: Request, answer: dict[str, Any], traits: Traits | None = None) -> Reply:  # noqa: ARG002
+    def _read(self, request: Request, answer: dict[str, Any], traits: Traits | None) -> Reply:  # noqa: ARG002
         return read_message(answer, may_be_empty=bool(request.stop))
 
     def pieces(self, path: str) -> GatheredMessage:  # noqa: ARG002  (it has but one)

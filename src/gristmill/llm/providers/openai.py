@@ -52,7 +52,7 @@ class OpenAIProvider(RemoteProvider):
             demand_json(body, request, self.demands.of(request.schema), traits.json)
         return "/chat/completions", body
 
-    def read(self, request: Request, answer: dict[str, Any], traits: Traits | None = None) -> Reply:
+    def _read(self, request: Request, answer: dict[str, Any], traits: Traits | None) -> Reply:
         if request.texts:
             return read_embeddings(answer, len(request.texts))
         if request.prompt is not None:

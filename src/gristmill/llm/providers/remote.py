@@ -17,6 +17,7 @@ from gristmill.llm.limits.quota import Quota
 from gristmill.llm.provider import Reply, Request, Unanswered
 from gristmill.llm.providers.demand import Demands, fits
 from gristmill.llm.providers.probe import Notes, Probe, Traits
+from gristmill.llm.providers.reading import malformed
 from gristmill.llm.spec import RemoteSpec, remote_identity
 from gristmill.llm.wire.failure import BadRequest
 from gristmill.llm.wire.http import Patience, Wire
@@ -100,9 +101,16 @@ class RemoteProvider(ABC):
     def body(self, request: Request, traits: Traits | None = None) -> tuple[str, dict[str, Any]]:
         """Path and body of a request, asked as the server is known to take it."""
 
-    @abstractmethod
     def read(self, request: Request, answer: dict[str, Any], traits: Traits | None = None) -> Reply:
-        """An answer's body as a Reply."""
+        """An answer's body as a Reply. What is not as the protocol says is no answer, and may be asked for again."""
+        try:
+            return self._read(request, answer, traits)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise malformed(answer) from error
+
+    @abstractmethod
+    def _read(self, request: Request, answer: dict[str, Any], traits: Traits | None) -> Reply:
+        """The same, of a body that is as the protocol says."""
 
     @abstractmethod
     def pieces(self, path: str) -> Pieces:

@@ -115,7 +115,7 @@ class Wire:
         """Any request, and its whole answer; raises for every status but 2xx."""
         sent = self.headers()
         answer = await self._exchange(method, path, data, content_type)
-        if answer[0] == 401 and self._read_key() != sent:
+        if answer[0] == 401 and self._another_key(sent):
             answer = await self._exchange(method, path, data, content_type)
         if not 200 <= answer[0] < 300:
             raise failure(self.url, *answer)
@@ -125,7 +125,7 @@ class Wire:
         """Give the data of each server-sent event to `take`, which says whether it brought some of the answer."""
         data, sent = orjson.dumps(body), self.headers()
         status, headers, raw = await self._streamed(path, data, take)
-        if status == 401 and self._read_key() != sent:
+        if status == 401 and self._another_key(sent):
             status, headers, raw = await self._streamed(path, data, take)
         if status != 200:
             raise failure(self.url, status, headers, raw)
@@ -290,6 +290,14 @@ class Wire:
             self._heads.clear()
         head = self._heads[method, path, content_type] = "\r\n".join([*lines, "Content-Length: "]).encode("latin-1")
         return head
+
+    def _another_key(self, sent: dict[str, str]) -> bool:
+        """Whether there is another key by now. A file that is being written may hold none for a moment."""
+        try:
+            return self._read_key() != sent
+        except ConfigError as error:
+            message = f"{self.url} refuses the key, and no other can be read: {error.message}"
+            raise Unanswered(message, error.hint, status=401) from error
 
     def _read_key(self) -> dict[str, str]:
         """The headers, with the key as it is now."""
