@@ -7,23 +7,21 @@ of every row; needs about 12 GB of disk below $PEERBENCH_HOME while it runs.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.engine import Gate, at_most, exactly
 from bench.machine import machine
-from bench.peers import BENCH, HOME, install, python
+from bench.peers import BENCH, HOME, install
+from bench.server import Server, fake_server
 from bench.table import keep, table
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
@@ -31,32 +29,6 @@ LATENCY_MS = float(os.environ.get("LATENCY_MS", "2"))
 CONCURRENCY = 64
 KILL_AT = 0.98
 SAMPLED_EVERY = 1.0  # seconds
-
-
-@dataclass(frozen=True)
-class Server:
-    url: str
-
-    def stats(self) -> dict[str, Any]:
-        with urllib.request.urlopen(self.url + "/__stats", timeout=60) as reply:  # noqa: S310  our own server
-            found: dict[str, Any] = json.load(reply)
-            return found
-
-    def mark(self) -> None:
-        """Begin the clock of first and last request anew."""
-        urllib.request.urlopen(self.url + "/__mark", b"{}", timeout=60).close()  # noqa: S310
-
-
-@contextmanager
-def fake_server() -> Iterator[Server]:
-    command = [python(), BENCH / "fakellm.py", "--latency-ms", str(LATENCY_MS), "--exit-on-eof", "--max-s", "7200"]
-    process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        yield Server(f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}")
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @dataclass
@@ -110,7 +82,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with fake_server() as server:
+        with fake_server(LATENCY_MS) as server:
             adapter().prepare(folder, f"{server.url}/v1", rows=ROWS, concurrency=CONCURRENCY, timeout=60)
             first = live(folder, server, until=lambda answered: answered >= KILL_AT * ROWS)
             before = server.stats()
