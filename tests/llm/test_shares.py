@@ -118,6 +118,18 @@ async def test_a_note_of_a_process_long_dead_holds_nobody_up(tmp_path: Path) -> 
     store.close()
 
 
+@pytest.mark.parametrize("note", [{}, {"beat": "7", "wants": True, "seen": {}}, {"beat": 7, "wants": True, "seen": 3}])
+async def test_a_note_that_nobody_can_read_stops_no_beat(tmp_path: Path, note: dict[str, Any]) -> None:
+    store, limiter = open_store(tmp_path / "store.db"), Limiter(ceiling=8, start=8)
+    shares = Shares(store, beat=BEAT)
+    await shares.join("line", limiter)
+    await store.put_note("limits:line", "of-another-version", note)
+    await asyncio.sleep(6 * BEAT)  # who does not beat is muted after five
+    assert limiter.limit == 8
+    await shares.close()
+    store.close()
+
+
 async def test_what_was_learned_is_there_for_the_next_process(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store.db")
     limiter, shares = Limiter(), Shares(store, beat=BEAT)

@@ -49,7 +49,7 @@ class _Member:
     holds: bool = False  # all others have seen that beat, and made room
     idle: int = 0  # beats without a request
     activity: float = 0.0
-    heard: dict[str, tuple[int, float]] = field(default_factory=dict)  # others: their last beat, and when it came
+    heard: dict[str, tuple[Any, float]] = field(default_factory=dict)  # others: their last beat, and when it came
     others: dict[str, dict[str, Any]] = field(default_factory=dict)  # notes of those alive, as read last
     fuse: asyncio.TimerHandle | None = None  # when the others take this process for dead
     learned: dict[str, Any] = field(default_factory=dict)
@@ -148,15 +148,16 @@ class Shares:
         for name, note in notes.items():
             if name in (self._me, LEARNED):
                 continue
-            heard = before.get(name, (note["beat"], now - max(0.0, note["age"])))
-            if heard[0] != note["beat"]:
-                heard = note["beat"], now
+            beat = note.get("beat")
+            heard = before.get(name, (beat, now - max(0.0, note["age"])))
+            if heard[0] != beat:
+                heard = beat, now
             silent = now - heard[1]
             if _is_dead(name) or min(silent, note["age"]) > FORGOTTEN:
                 gone.append(self._store.put_note(mine.space, name, None))
                 continue
             mine.heard[name] = heard
-            if silent < MISSED * self._beat:
+            if silent < MISSED * self._beat and _is_whole(note):
                 mine.others[name] = note
         self._divide(mine)
         await asyncio.gather(*gone)
@@ -179,6 +180,14 @@ class Shares:
         if learned and learned != mine.learned:
             mine.learned = learned
             await self._store.put_note(mine.space, LEARNED, learned)
+
+
+def _is_whole(note: dict[str, Any]) -> bool:
+    """Whether it says what a member says: who writes otherwise (another version, a damaged page) is not heard."""
+    seen = note.get("seen")
+    if not isinstance(seen, dict) or not all(isinstance(beat, int) for beat in seen.values()):
+        return False
+    return isinstance(note.get("beat"), int) and isinstance(note.get("wants"), bool)
 
 
 @cache
