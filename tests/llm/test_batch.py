@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +19,11 @@ from gristmill.cli.picture import line_words
 from gristmill.core.ask import Answer, Model
 from gristmill.core.errors import BudgetError, ProviderError
 from gristmill.core.store import Store, open_store
+from gristmill.llm.batch import anthropic as batch_anthropic
 from gristmill.llm.batch import batcher as batch
 from gristmill.llm.batch import course as batch_course
+from gristmill.llm.batch import openai as batch_openai
+from gristmill.llm.batch.notes import Batch
 from gristmill.llm.budget import Budget, Limits
 from gristmill.llm.client import Client
 from gristmill.llm.spec import AnthropicSpec, OpenAISpec
@@ -261,6 +266,37 @@ async def test_a_batch_that_was_perhaps_taken_and_cannot_be_looked_for_is_not_pa
     assert right(await ask(desk.model(server), 3))
     assert paid(server) == [1] * 3 and len(server.stats()["batches"]) == 1
     assert desk.store.spent("r").calls == 3 and desk.store.spent("r").unanswered == 0
+
+
+LISTED = {"id": "b-1", "created_at": "2026-01-01T00:00:00Z", "processing_status": "in_progress"}
+
+
+@pytest.mark.parametrize(
+    ("made", "theirs", "ours"),
+    [
+        (batch_openai.OpenAIDesk, [{"id": "b-1"}], {"id": "b-2", "metadata": {"gristmill": "tag"}}),
+        (
+            batch_anthropic.AnthropicDesk,
+            [LISTED, {"id": "b-1", "request_counts": {"processing": 3}}],
+            {**LISTED, "id": "b-2", "processing_status": "ended", "request_counts": {"succeeded": 3}},
+        ),
+    ],
+)
+async def test_a_listed_batch_that_tells_too_little_is_passed_over(
+    made: Any, theirs: list[dict[str, Any]], ours: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [{"data": theirs, "has_more": True}, {"data": [ours, *theirs], "has_more": False}]
+
+    async def exchange(*_: object) -> dict[str, Any]:
+        return pages.pop(0)
+
+    async def tag(*_: object) -> str:
+        return "tag"
+
+    monkeypatch.setattr(sys.modules[made.__module__], "exchange", exchange)
+    monkeypatch.setattr(made, "_tag", tag, raising=False)
+    looked_for = Batch("tag", "/chat/completions", {}, 3, "me")
+    assert await made(SimpleNamespace(wire=None)).find(looked_for, known=set()) == "b-2"
 
 
 async def test_a_batch_that_the_provider_has_forgotten_is_handed_in_again(server: BatchServer, desk: Desk) -> None:

@@ -49,7 +49,8 @@ class AnthropicDesk:
         while True:
             page = await exchange(self._wire, "GET", f"{PATH}?limit={PAGE}{after}")
             listed = page.get("data") or []
-            for other in listed:
+            whole = [other for other in listed if _is_whole(other)]
+            for other in whole:
                 size = sum(other["request_counts"].values())
                 if size != batch.count or other["id"] in known | self._others or _instant(other) < earliest:
                     continue
@@ -59,9 +60,9 @@ class AnthropicDesk:
                     return str(other["id"])
                 else:
                     self._others.add(other["id"])
-            if not page.get("has_more") or not listed or _instant(listed[-1]) < earliest:
+            if not page.get("has_more") or not listed or (whole and _instant(whole[-1]) < earliest):
                 break
-            after = f"&after_id={listed[-1]['id']}"
+            after = f"&after_id={word(listed[-1], 'id')}"
         if undecided:
             raise Undecided
         return None
@@ -106,6 +107,13 @@ class AnthropicDesk:
         if kind == "errored" and isinstance(said, dict) and (error := hidden_failure(self._wire.url, said)) is not None:
             return error
         return Unanswered(f"the batch ended before this request was done ({kind})")  # not done, not paid
+
+
+def _is_whole(batch: dict[str, Any]) -> bool:
+    """Whether a listed batch tells what it is known by."""
+    counts, told = batch.get("request_counts"), (batch.get(name) for name in ("id", "processing_status", "created_at"))
+    counted = isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values())
+    return counted and all(isinstance(said, str) for said in told)
 
 
 def _instant(batch: dict[str, Any]) -> float:

@@ -75,9 +75,10 @@ class OpenAIDesk:
             for other in listed:
                 if (other.get("metadata") or {}).get(LABEL) == batch.tag:
                     return word(other, "id")
-            if not page.get("has_more") or not listed or listed[-1]["created_at"] < batch.since - CLOCKS_DIFFER:
+            made = [at for other in listed if isinstance(at := other.get("created_at"), int | float)]  # not all tell
+            if not page.get("has_more") or not listed or (made and made[-1] < batch.since - CLOCKS_DIFFER):
                 return None
-            after = f"&after={listed[-1]['id']}"
+            after = f"&after={word(listed[-1], 'id')}"
 
     async def look(self, id: str) -> State:
         try:
