@@ -54,7 +54,7 @@ class Claims:
 
     async def renew(self, link: asyncpg.Connection[Any]) -> None:
         """Over a new connection, hold again what the broken one held. StoreError if another had it in between."""
-        for run, note in self._notes.items():
+        for run, note in list(self._notes.items()):  # `forget` is called from other threads
             end = time.monotonic() + GHOST_SECONDS
             while True:
                 locked = await _lock(link, run)
