@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -18,9 +19,12 @@ import pytest
 from tests.fakes.fixtures import FakeServer
 from tests.runs.project import PLACES, Project
 
-from gristmill.core.store import Spent
+from gristmill.core.store import Charge, Spent, open_store
+from gristmill.llm.budget import KILLED
 from gristmill.runs.figures import amount, money, span
-from gristmill.runs.status import Progress
+from gristmill.runs.folder import RunFolder
+from gristmill.runs.status import Progress, Watch
+from gristmill.runs.workspace import Workspace
 
 PRICE = {"input": 100.0, "output": 400.0}
 
@@ -96,6 +100,42 @@ def test_paused_by_a_budget_and_killed(project: Project, fake: FakeServer) -> No
     assert (seen["lines"], seen["rate"], seen["left"]) == ([], None, None)
     assert {s["name"]: s["state"] for s in seen["stages"]}["chunks"] == "kept"
     assert "interrupted" in project.run("status").stdout
+
+
+def test_what_killed_attempts_were_charged_has_a_line_of_its_own(project: Project, fake: FakeServer) -> None:
+    project.add(PLACES[0])
+    fake.reset()
+    recipe(project, fake.url)
+    run = project.go()["run"]
+    assert KILLED not in project.run("show").stdout + project.run("status", "latest").stdout
+    store = open_store(project.workspace / "store.db")
+    asyncio.run(store.charge(Charge(run, KILLED, "", 10, 0, 400, nano_usd=9_000_000, answered=False)))
+    store.close()
+    seen = state(project)
+    assert seen["stages"][-1]["name"] == KILLED and seen["stages"][-1]["spent"]["calls"] == 10
+    for what in ("calls", "tokens", "usd"):
+        assert sum(stage["spent"][what] for stage in seen["stages"]) == pytest.approx(seen["spent"][what])
+    for told in (project.run("show").stdout, project.run("status", "latest").stdout):
+        assert re.search(rf"^{KILLED} +10 +400 +\$0.0090", told, re.MULTILINE)
+
+
+def test_a_run_that_starts_while_it_is_looked_at_shows_its_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds its folder just after that was looked at, and its first events are read as those of a dead one."""
+    workspace = Workspace(tmp_path)
+    folder = workspace.runs / "r"
+    folder.mkdir(parents=True)
+    manifest = {"id": "r", "name": "r", "started": "", "stages": [{"name": "ask", "kind": "k", "gives": []}]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    events = [event("run.started", 1.0), event("stage.started", 1.0, stage="ask", kind="k", records=9)]
+    events += [event("progress", n, stage="ask", done=n, total=9, spent={"calls": n}) for n in (2.0, 3.0)]
+    (folder / "events.ndjson").write_text("".join(json.dumps(e) + "\n" for e in events))
+    running = iter([False, True])
+    monkeypatch.setattr(RunFolder, "running", lambda _: next(running))
+    watch = Watch(workspace, "r")
+    assert (early := watch.state())["state"] == "interrupted" and early["rate"] is None
+    assert (later := watch.state())["state"] == "running" and later["rate"] is not None
 
 
 def test_the_picture_fits_any_terminal(project: Project, fake: FakeServer) -> None:

@@ -91,13 +91,15 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 def _tell(outcome: Outcome, workspace: Workspace) -> None:
     from gristmill.cli.tables import exam_table, funnel_table, stopped_words
+    from gristmill.llm.budget import KILLED
     from gristmill.runs.folder import RunFolder
     from gristmill.runs.unfinished import unfinished
 
     folder = RunFolder(outcome.folder)
     readable = not isinstance(outcome.error, StoreError)  # else what is in the store cannot be told
     left = unfinished(folder, workspace.store) if readable else None
-    typer.echo(funnel_table(folder, left))
+    ledger = workspace.store.spent_by_stage(folder.path.name) if readable else {}
+    typer.echo(funnel_table(folder, left, ledger.get((KILLED, ""))))
     exam = exam_table(folder)
     if exam:
         typer.echo(f"\n{exam}")

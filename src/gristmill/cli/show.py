@@ -80,6 +80,7 @@ def _outputs(folder: RunFolder, stage: str | None) -> dict[str, Output]:
 
 def _funnel(folder: RunFolder, store: Store, json: bool) -> None:
     from gristmill.cli.tables import exam_table, funnel_lines, funnel_table, stopped_words
+    from gristmill.llm.budget import KILLED
     from gristmill.runs.unfinished import unfinished
 
     left = unfinished(folder, store)
@@ -87,7 +88,7 @@ def _funnel(folder: RunFolder, store: Store, json: bool) -> None:
         print_json(funnel_lines(folder, left))
         return
     typer.echo(f"{folder.manifest['name']} ({folder.path.name})\n")
-    typer.echo(funnel_table(folder, left))
+    typer.echo(funnel_table(folder, left, store.spent_by_stage(folder.path.name).get((KILLED, ""))))
     exam = exam_table(folder)
     typer.echo(f"\n{exam}" if exam else "")
     if error := folder.summary.get("error"):

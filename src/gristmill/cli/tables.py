@@ -8,6 +8,8 @@ from typing import Any
 
 from gristmill.cli.options import short, table
 from gristmill.core.records import Report
+from gristmill.core.store import Spent
+from gristmill.llm.budget import KILLED
 from gristmill.runs.figures import amount, counted, money
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.unfinished import Unfinished
@@ -54,8 +56,9 @@ def funnel_lines(folder: RunFolder, left: Unfinished | None) -> dict[str, dict[s
     return lines
 
 
-def funnel_table(folder: RunFolder, left: Unfinished | None) -> str:
-    """One line a stage: in, out, and why anything was dropped. Columns that are zero everywhere are left out."""
+def funnel_table(folder: RunFolder, left: Unfinished | None, killed: Spent | None) -> str:
+    """One line a stage: in, out, and why anything was dropped; one for what `killed` attempts were charged. Columns
+    that are zero everywhere are left out."""
     columns: dict[str, list[Any]] = {"stage": [], "in": [], "out": []}
     optional = ("rejected", "failed", "unreachable", "duplicates", "invalid", "truncated", "calls", "tokens", "cost")
     columns |= {name: [] for name in (*optional, "dropped because")}
@@ -79,6 +82,11 @@ def funnel_table(folder: RunFolder, left: Unfinished | None) -> str:
         }
         for column, value in row.items():
             columns[column].append(value)
+    if killed is not None:
+        cost = money(killed.usd) if killed.usd else ""
+        paid = {"stage": KILLED, "calls": killed.calls, "tokens": killed.tokens_in + killed.tokens_out, "cost": cost}
+        for column, values in columns.items():
+            values.append(paid.get(column))
     shown = [name for name, values in columns.items() if name not in optional or any(values)]
     return table(shown, [list(row) for row in zip(*(columns[name] for name in shown), strict=True)])
 

@@ -17,6 +17,7 @@ import orjson
 
 from gristmill.core.events import Event, Tail, last_event
 from gristmill.core.store import Spent
+from gristmill.llm.budget import KILLED
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.workspace import Workspace
 
@@ -42,7 +43,7 @@ class StageProgress:
 
     name: str
     kind: str = ""
-    state: str = "waiting"  # waiting | running | done | kept (of an earlier attempt or run) | stopped
+    state: str = "waiting"  # waiting | running | done | kept (of an earlier attempt or run) | stopped | charged
     done: float = 0
     total: float = 0
     failed: int = 0
@@ -130,6 +131,9 @@ class Progress:
         spent = _sum(ledger.values())
         stages = [self._line(stage, now, ledger) for stage in self.stages.values()]
         samples = [s["given"] for s in stages if s["name"] in self.sampling and s["state"] in ("done", "kept")]
+        left = None if self.ended else self._run_left(stages)
+        if any(name == KILLED for name, _role in ledger):  # no stage, but what the stages cost does not hold it
+            stages.append(self._line(StageProgress(KILLED, state="charged"), now, ledger))
         return {
             "stage": self.current,
             "seconds": round(self.seconds + now - self.began, 1) if self.began else 0.0,
@@ -137,7 +141,7 @@ class Progress:
             "budget": self._left(spent, self.seconds + now - self.began),
             "rate": None if self.ended else self._rate(now),
             "lines": [] if self.ended else self.lines,
-            "left": None if self.ended else self._run_left(stages),
+            "left": left,
             "stages": stages,
         }
 
@@ -265,6 +269,8 @@ class Watch:
         state = "running" if running else progress.ended or "interrupted"
         if state == "interrupted":  # nothing is in flight any more
             progress.ended = state
+        elif running and progress.ended == "interrupted":  # said before it was gone on with
+            progress.ended = None
         now = time.time() if running else progress.last
         told = state not in ("running", "interrupted")
         return {
