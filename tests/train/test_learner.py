@@ -101,12 +101,6 @@ def test_only_supervised_targets_shape_the_head(model: Any, config: Any) -> None
     _same(alone[1], beside[1])
 
 
-def test_logits_changed_after_the_head_are_refused(model: Any, config: Any) -> None:
-    model.config.final_logit_softcapping = 30.0
-    with pytest.raises(ConfigError, match="changes its logits"):
-        Learner(model, config())
-
-
 def test_a_window_smaller_than_the_context_is_refused(model: Any, config: Any) -> None:
     model.config.sliding_window = 64
     with pytest.raises(ConfigError, match="sliding window"):

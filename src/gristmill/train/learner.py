@@ -12,7 +12,7 @@ import torch
 
 from gristmill.core.errors import CheckpointError, ConfigError
 from gristmill.train.attention import use_packed_attention
-from gristmill.train.loss import linear_cross_entropy
+from gristmill.train.loss import head_of, linear_cross_entropy
 from gristmill.train.packing import Packed
 from gristmill.train.stages import SftConfig
 
@@ -33,7 +33,6 @@ class Learner:
 
     def __init__(self, model: Any, config: SftConfig) -> None:
         self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        _refuse_bent_logits(self.causal)
         use_packed_attention(self.causal, context=config.context)
         self.model = model
         self.config = config
@@ -81,8 +80,7 @@ class Learner:
                 input_ids=ids, position_ids=positions, lengths=part.lengths, use_cache=False
             ).last_hidden_state[0]
         asked = hidden.index_select(0, torch.from_numpy(part.ask)).to(self.dtype)
-        head = self.causal.get_output_embeddings().weight
-        return linear_cross_entropy(asked, head, torch.from_numpy(part.targets), total=total)
+        return linear_cross_entropy(asked, head_of(self.causal), torch.from_numpy(part.targets), total=total)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast("cpu", dtype=self.dtype) if self.dtype is torch.bfloat16 else nullcontext()
@@ -108,19 +106,3 @@ def _groups(trained: dict[str, torch.nn.Parameter], config: SftConfig) -> list[d
     vectors = [p for p in trained.values() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
-
-
-def _refuse_bent_logits(causal: Any) -> None:
-    """The fused loss multiplies hidden states with the head and nothing else."""
-    bent = [
-        name
-        for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
-        if getattr(causal.config, name, None)
-    ]
-    if getattr(causal.get_output_embeddings(), "bias", None) is not None:
-        bent.append("a bias on the head")
-    if bent:
-        raise ConfigError(
-            f"{type(causal).__name__} changes its logits after the head ({', '.join(bent)}); its loss is not supported",
-            "Choose a model of the Llama, Qwen2, Qwen3, Mistral or SmolLM family.",
-        )

@@ -1,8 +1,10 @@
-"""Cross-entropy of the next token straight from hidden states, in chunks: logits never exist for more than one
-chunk.
+"""What a causal model's head says of given next tokens, straight from hidden states and in chunks: logits never exist
+for more than one chunk.
 
-The gradient is computed in the forward pass, while a chunk's logits are at hand; the backward pass only scales it.
-Products run in the hidden states' type, everything summed over (softmax, loss, the weight's gradient) in fp32.
+`linear_cross_entropy` is for losses whose weights are known before the pass: its gradient is made in the forward, while
+a chunk's logits are at hand, and the backward only scales it. `linear_logprobs` is for losses that compare
+log-probabilities first: their gradient is known only afterwards, so the backward makes a chunk's logits again. Products
+run in the hidden states' type; softmax, sums over positions and the weight's gradient in fp32.
 """
 
 from __future__ import annotations
@@ -12,71 +14,197 @@ from typing import Any
 
 import torch
 
+from gristmill.core.errors import ConfigError
+
 CHUNK = 256
 """Positions at a time: at 49k tokens of vocabulary a chunk's fp32 logits are 50 MB."""
 
 
+_SCALES = ("logit_scale", "lm_head_multiplier")
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+_MULTIPLIED = ("hyperclovax",)
+"""A config's names for its head's scale and cap. Granite's `logits_scaling` divides, HyperCLOVA's multiplies."""
+
+
 @dataclass(frozen=True)
-class _Sums:
-    loss: torch.Tensor
-    grad_hidden: torch.Tensor | None
-    grad_weight: torch.Tensor | None
+class Head:
+    """Hidden states to logits: `softcap · tanh(scale · (h Wᵀ + bias) / softcap)`, without the cap where there is none.
+
+    `weight` [vocabulary, width], `bias` [vocabulary]. GPT-J and Phi have a bias, Cohere and Granite a scale, Gemma 2 a
+    cap.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def as_type(self, dtype: torch.dtype) -> Head:
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return Head(self.weight.to(dtype), bias, self.scale, self.softcap)
+
+    def logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits in fp32 or wider, and their slope against `scale · (h Wᵀ + bias)` where a cap bends them."""
+        raw = torch.nn.functional.linear(hidden, self.weight, self.bias).to(wider(hidden))
+        if self.scale != 1.0:
+            raw *= self.scale
+        if self.softcap is None:
+            return raw, None
+        bent = raw.div_(self.softcap).tanh_()
+        return bent * self.softcap, bent.square_().neg_().add_(1.0)
 
 
-def _chunks(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, scale: float, grads: tuple[bool, bool]
-) -> _Sums:
-    wide = torch.promote_types(hidden.dtype, torch.float32)
-    used = weight.to(hidden.dtype)
-    loss = torch.zeros((), dtype=wide)
-    grad_hidden = torch.empty_like(hidden) if grads[0] else None
-    grad_weight = torch.zeros_like(weight, dtype=wide) if grads[1] else None
-    for start in range(0, len(hidden), CHUNK):
-        at = slice(start, start + CHUNK)
-        part, wanted = hidden[at], targets[at, None]
-        logp = torch.log_softmax(part @ used.T, dim=-1, dtype=wide)
-        loss -= logp.gather(1, wanted).sum()
-        if not any(grads):
-            continue
-        error = logp.exp_()  # the gradient with respect to the logits: probability, less one at the target, over n
-        error.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=wide))
-        error = error.mul_(scale).to(hidden.dtype)
-        if grad_hidden is not None:
-            torch.mm(error, used, out=grad_hidden[at])
-        if grad_weight is not None:
-            grad_weight += error.T @ part
-    return _Sums(loss * scale, grad_hidden, grad_weight)
+def wider(x: torch.Tensor) -> torch.dtype:
+    """What sums over `x` are kept in: fp32, or fp64 where x is."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def head_of(causal: Any) -> Head:
+    """The head of a transformers causal LM, by what its config says. `attention.prepare` proves it on the model."""
+    layer, config = causal.get_output_embeddings(), causal.config.get_text_config()
+    if not isinstance(layer, torch.nn.Linear):
+        raise ConfigError(f"{type(causal).__name__} has no linear output head", "Choose a causal language model.")
+    scale = 1.0
+    for name in _SCALES:
+        scale *= getattr(config, name, None) or 1.0
+    spread = getattr(config, "logits_scaling", None) or 1.0
+    scale = scale * spread if config.model_type in _MULTIPLIED else scale / spread
+    cap = next((value for name in _CAPS if (value := getattr(config, name, None))), None)
+    return Head(layer.weight, layer.bias, scale, cap)
+
+
+class _Gradients:
+    """Sums what a chunk's error (the gradient with respect to its logits) is for hidden states, weight and bias."""
+
+    def __init__(self, hidden: torch.Tensor, head: Head, needs: tuple[bool, ...]) -> None:
+        self.head = head
+        self.hidden = torch.empty_like(hidden) if needs[0] else None
+        self.weight = torch.zeros_like(head.weight, dtype=wider(hidden)) if needs[1] else None
+        self.bias = torch.zeros_like(head.bias, dtype=wider(hidden)) if needs[2] and head.bias is not None else None
+
+    def add(self, at: slice, part: torch.Tensor, error: torch.Tensor, slope: torch.Tensor | None) -> None:
+        """`error` is used up."""
+        if slope is not None:
+            error *= slope
+        if self.head.scale != 1.0:
+            error *= self.head.scale
+        if self.bias is not None:
+            self.bias += error.sum(0)
+        error = error.to(part.dtype)
+        if self.hidden is not None:
+            torch.mm(error, self.head.weight, out=self.hidden[at])
+        if self.weight is not None:
+            self.weight += error.T @ part
+
+    def all(self) -> tuple[torch.Tensor | None, ...]:
+        return self.hidden, self.weight, self.bias
+
+
+def _chunks(hidden: torch.Tensor) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, len(hidden), CHUNK)]
+
+
+def _cross_entropy(
+    hidden: torch.Tensor, head: Head, targets: torch.Tensor, weights: torch.Tensor, needs: tuple[bool, ...]
+) -> tuple[torch.Tensor, _Gradients]:
+    """Σ weight · -log p(target), and its gradients. `weights` [positions] in fp32 or wider."""
+    used = head.as_type(hidden.dtype)
+    loss, grads = torch.zeros((), dtype=wider(hidden), device=hidden.device), _Gradients(hidden, used, needs)
+    for at in _chunks(hidden):
+        part, wanted, weight = hidden[at], targets[at, None], weights[at, None]
+        logits, slope = used.logits(part)
+        logp = torch.log_softmax(logits, dim=-1)
+        loss -= (logp.gather(1, wanted) * weight).sum()
+        if any(needs):
+            error = logp.exp_().scatter_add_(1, wanted, torch.full_like(logp[:, :1], -1.0))
+            grads.add(at, part, error.mul_(weight), slope)
+    return loss, grads
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        bend: tuple[float, float | None],
     ) -> torch.Tensor:
-        sums = _chunks(hidden, weight, targets, scale=scale, grads=ctx.needs_input_grad[:2])
-        ctx.save_for_backward(sums.grad_hidden, sums.grad_weight)
-        return sums.loss
+        loss, grads = _cross_entropy(hidden, Head(weight, bias, *bend), targets, weights, ctx.needs_input_grad[:3])
+        ctx.save_for_backward(*grads.all())
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
-        hidden, weight = ctx.saved_tensors
-        factor = grads[0]
-        return (
-            None if hidden is None else hidden * factor.to(hidden.dtype),
-            None if weight is None else weight * factor,
-            None,
-            None,
-        )
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        made = [None if t is None else t * grads[0].to(t.dtype) for t in ctx.saved_tensors]
+        return *made, None, None, None
 
 
 def linear_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, total: int
+    hidden: torch.Tensor,
+    head: Head,
+    targets: torch.Tensor,
+    *,
+    total: float,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sum over positions of -log p(target), divided by `total`: the supervised tokens of the whole optimiser step,
-    so that how a step is split into forward passes changes nothing.
+    """Sum over positions of `weight · -log p(target)`, divided by `total`: the weight of the whole optimiser step, so
+    that how a step is split into forward passes changes nothing. Weights are 1 where none are given, and constants.
 
-    `hidden` [positions, width] at supervised positions only; `weight` [vocabulary, width]; `targets` [positions].
+    `hidden` [positions, width] at supervised positions only; `targets`, `weights` [positions]. A scalar.
     """
+    if weights is not None and weights.requires_grad:
+        raise ValueError("weights are constants: a loss that learns through its weights takes linear_logprobs")
+    if weights is None:
+        shares = torch.full(targets.shape, 1.0 / total, dtype=wider(hidden), device=hidden.device)
+    else:
+        shares = weights.to(wider(hidden)) / total
     if torch.is_grad_enabled():
-        return _LinearCrossEntropy.apply(hidden, weight, targets, 1.0 / total)  # type: ignore[no-any-return, no-untyped-call]
-    return _chunks(hidden, weight, targets, scale=1.0 / total, grads=(False, False)).loss
+        bend = (head.scale, head.softcap)
+        return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, targets, shares, bend)  # type: ignore[no-any-return, no-untyped-call]
+    return _cross_entropy(hidden, head, targets, shares, (False, False, False))[0]
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        bend: tuple[float, float | None],
+    ) -> torch.Tensor:
+        used = Head(weight, bias, *bend).as_type(hidden.dtype)
+        said = torch.empty(targets.shape, dtype=wider(hidden), device=hidden.device)
+        totals = torch.empty_like(said)
+        for at in _chunks(hidden):
+            logits, _ = used.logits(hidden[at])
+            torch.logsumexp(logits, dim=-1, out=totals[at])
+            said[at] = logits.gather(1, targets[at, None])[:, 0] - totals[at]
+        ctx.save_for_backward(hidden, weight, bias, targets, totals)
+        ctx.bend = bend
+        return said
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight, bias, targets, totals = ctx.saved_tensors
+        used = Head(weight, bias, *ctx.bend).as_type(hidden.dtype)
+        grads = _Gradients(hidden, used, ctx.needs_input_grad[:3])
+        for at in _chunks(hidden):
+            part, wanted, wish = hidden[at], targets[at, None], upstream[0][at, None]
+            logits, slope = used.logits(part)
+            error = logits.sub_(totals[at, None]).exp_().mul_(-wish)
+            grads.add(at, part, error.scatter_add_(1, wanted, wish.to(error.dtype)), slope)
+        return *grads.all(), None, None
+
+
+def linear_logprobs(hidden: torch.Tensor, head: Head, targets: torch.Tensor) -> torch.Tensor:
+    """log p(target) of each position, differentiable with respect to hidden states and head.
+
+    `hidden` [positions, width], `targets` [positions]; gives [positions] in fp32 or wider.
+    """
+    bend = (head.scale, head.softcap)
+    return _LinearLogprobs.apply(hidden, head.weight, head.bias, targets, bend)  # type: ignore[no-any-return, no-untyped-call]
