@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
 HEADER = "# Made by `make lock` from pyproject.toml: every extra, python 3.11, linux x86_64, CPU build of torch.\n"
 HANDED_OVER = {"find-links": "--find-links", "index-url": "--index-url"}
-GPU = re.compile(r"^(nvidia|triton|cuda|pytorch-triton)", re.MULTILINE)
+GPU = re.compile(r"^(nvidia-(?!ml-py)|triton|cuda|pytorch-triton)", re.MULTILINE)
+"""Parts of a GPU build; `nvidia-ml-py` only reads what a driver says."""
 
 
 def pip_options() -> list[str]:

@@ -18,6 +18,12 @@ ROOMS = {
     "local": ("core", "llm"),
     "postgres": ("core",),
     "train": ("core", "models", "train"),
+    "quantized": ("core", "models", "train"),
+    "monitor": ("core",),
+    "tensorboard": ("core", "runs"),
+    "mlflow": ("core", "runs"),
+    "wandb": ("core", "runs"),
+    "optuna": ("core", "runs"),
     "serve": ("core", "llm", "serve"),
 }
 # Modules that only their extra can import, in a room that stands without it.

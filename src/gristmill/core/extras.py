@@ -18,7 +18,13 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "local": ("xllamacpp",),
     "postgres": ("asyncpg",),
-    "train": ("gguf", "peft", "safetensors", "torch", "transformers"),
+    "train": ("gguf", "peft", "psutil", "safetensors", "torch", "transformers"),
+    "quantized": ("bitsandbytes",),
+    "monitor": ("pynvml",),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+    "optuna": ("optuna",),
     "serve": ("fastapi", "starlette", "uvicorn"),
 }
 
