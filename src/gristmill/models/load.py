@@ -1,16 +1,18 @@
 """Weights → a transformers model in memory. Local files only, safetensors or GGUF only, no code from a model folder.
 
-A GGUF is dequantised straight into the model (about 1 s for 135M parameters): transformers' own GGUF loader takes many
-times as long, and leaves a model that refuses to be saved.
+Any causal language model that transformers knows: one file or many, tied head or not. A GGUF is dequantised straight
+into the model (about 1 s for 135M parameters): transformers' own GGUF loader takes many times as long, and leaves a
+model that refuses to be saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import orjson
 
 from gristmill.core.errors import CheckpointError, ConfigError
 from gristmill.models import architecture, checkpoint
@@ -21,52 +23,102 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+Quantized = Literal["nf4"]
+SCORE = "score.weight"
+"""The score head's tensor, by transformers' name: [labels, hidden]."""
 
-def load_model(weights: Weights, *, dtype: torch.dtype | str = "float32") -> PreTrainedModel:
-    """The model in evaluation mode, on the CPU, in `dtype`. A checkpoint folder is verified first."""
+
+def load_model(
+    weights: Weights,
+    *,
+    dtype: torch.dtype | str = "float32",
+    device: str = "cpu",
+    quantize: Quantized | None = None,
+    head: Sequence[str] | None = None,
+) -> PreTrainedModel:
+    """The model in evaluation mode, in `dtype` on `device`. A checkpoint folder is verified first.
+
+    `quantize` keeps the linear layers in 4 bits (QLoRA's base; `dtype` is what they are multiplied in). `head` puts a
+    score head with these labels in place of the token head; a model that was saved with one is loaded with it.
+    """
     torch = _torch()
-    kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    how: dict[str, Any] = {"dtype": getattr(torch, dtype) if isinstance(dtype, str) else dtype}
+    if quantize is not None:
+        how |= {"quantization_config": _four_bits(how["dtype"]), "device_map": {"": device}}
+    if head is not None:
+        how |= {"num_labels": len(head), "id2label": dict(enumerate(head))}
     with _quiet():
-        model = _from_gguf(weights, kind) if weights.form == "gguf" else _from_folder(weights, kind)
+        model = _from_gguf(weights, how) if weights.form == "gguf" else _from_folder(weights, how)
     model.eval()
-    return model
+    return model if quantize else model.to(device)  # type: ignore[arg-type]
 
 
-def _from_gguf(weights: Weights, dtype: torch.dtype) -> PreTrainedModel:
+def _from_gguf(weights: Weights, how: dict[str, Any]) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.models.auto import modeling_auto
 
+    labels = {key: how.pop(key) for key in ("num_labels", "id2label") if key in how}
+    makers: Any = (
+        modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if labels else modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
+    )
     file = read_gguf(weights.path)
-    config = AutoConfig.for_model(**architecture.hf_config(file))
+    config = AutoConfig.for_model(**architecture.hf_config(file), **labels)
     data = np.memmap(weights.path, dtype=np.uint8, mode="r")
     state = {
-        architecture.hf_name(name): torch.from_numpy(architecture.read_tensor(file, name, data)).to(dtype)
+        architecture.hf_name(name): torch.from_numpy(architecture.read_tensor(file, name, data)).to(how["dtype"])
         for name in file.tensors
+        if not (labels and name.startswith("output."))
     }
-    return _load(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], None, config=config, state_dict=state, dtype=dtype)
+    return _load(makers[type(config)], None, scored=bool(labels), config=config, state_dict=state, **how)
 
 
-def _from_folder(weights: Weights, dtype: torch.dtype) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+def _from_folder(weights: Weights, how: dict[str, Any]) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     if weights.form == "checkpoint":
         checkpoint.verify(weights.path)
+    scored = "num_labels" in how or has_score_head(weights)
+    maker = AutoModelForSequenceClassification if scored else AutoModelForCausalLM
     safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     try:
-        return _load(AutoModelForCausalLM, str(weights.path), dtype=dtype, **safe)
+        return _load(maker, str(weights.path), scored="num_labels" in how, **safe, **how)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"cannot load {weights.path}: {error}", "Get the model's files again.") from error
 
 
-def _load(maker: Any, folder: str | None, **how: Any) -> PreTrainedModel:
+def has_score_head(weights: Weights) -> bool:
+    """Whether a folder holds a model with a score head in place of its token head."""
+    if weights.form == "gguf":
+        return False
+    stated = orjson.loads((weights.path / "config.json").read_bytes()).get("architectures") or [""]
+    return str(stated[0]).endswith("ForSequenceClassification")
+
+
+def _load(maker: Any, folder: str | None, *, scored: bool, **how: Any) -> PreTrainedModel:
+    """`scored`: a score head may be new, and a token head may be left behind."""
     model, info = maker.from_pretrained(folder, output_loading_info=True, **how)
-    wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"]) + sorted(map(str, info["mismatched_keys"]))
+    fresh, left = ({SCORE}, {"lm_head.weight"}) if scored else (set(), set())
+    missing, unexpected = set(info["missing_keys"]) - fresh, set(info["unexpected_keys"]) - left
+    wrong = sorted(missing) + sorted(unexpected) + sorted(map(str, info["mismatched_keys"]))
     if wrong:
         names = ", ".join(wrong[:5])
         raise CheckpointError(f"the weights do not fit the model's config: {names}", "Get the model's files again.")
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _four_bits(dtype: torch.dtype) -> Any:
+    """NF4 with doubly quantised scales: Dettmers et al. 2023, QLoRA, sections 2 and 3."""
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError("a base in 4 bits needs bitsandbytes", "Run: pip install bitsandbytes, or set lora.base bf16")
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
 
 
 @contextmanager
