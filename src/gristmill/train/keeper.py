@@ -42,7 +42,7 @@ class CheckpointKeeper:
             save_tensors(folder / WEIGHTS, learner.weights())
             save_optimizer(folder, learner.optimizer)
         best = [] if progress.best_step is None else [self._folder(progress.best_step)]
-        checkpoint.keep_last(self.root, self.keep, spare=best)
+        checkpoint.keep_last(self.root, self.keep, written=self._folder(progress.step), spare=best)
 
     def restore(self, learner: Learner) -> Progress:
         """Take up the newest whole checkpoint of this very training; from the beginning when there is none."""
