@@ -54,10 +54,16 @@ class Plan:
         return node.config.model_dump(mode="json", exclude={"needs", "after", "prompts"} | pace)
 
 
-def make_plan(path: Path, sets: list[str] | None = None, *, base: Path | None = None) -> Plan:
+def make_plan(
+    path: Path, sets: list[str] | None = None, *, base: Path | None = None, sweeps: list[str] | None = None
+) -> Plan:
     """Load a recipe and check it whole. Raises RecipeError with every problem. Relative paths start at `base`: the
     recipe's folder when not given."""
-    recipe = load_recipe(path, sets, base)
+    return plan_recipe(load_recipe(path, sets, base, sweeps=sweeps))
+
+
+def plan_recipe(recipe: Loaded) -> Plan:
+    """The plan of a recipe that was read, checked whole."""
     plan = Plan(recipe, tuple(_sorted(recipe, _nodes(recipe))))
     if not recipe.source.problems:
         _check_types(plan)

@@ -15,10 +15,11 @@ from gristmill.core.stage import StageConfig
 from gristmill.llm.budget import Limits
 from gristmill.llm.spec import ModelSpec, StageSpec, fallback_of
 from gristmill.runs.kinds import kinds
+from gristmill.runs.search import LIST, Sweep
 from gristmill.runs.source import RecipeError, Source, Where, read_source
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
-_TAGS = ("openai", "anthropic", "local", "from")
+_TAGS = ("openai", "anthropic", "local", "from", LIST, "Choice", "Range")
 """Names that pydantic gives to the branches of a union; they are no keys of a recipe."""
 
 PLACEHOLDER = "???"
@@ -36,6 +37,7 @@ class Recipe(BaseModel):
     budget: Limits = Limits()
     models: dict[str, Any] = Field(default_factory=dict, description="Roles: name -> provider and model")
     stages: dict[str, Any] = Field(description="Stages: name -> kind and its settings")
+    sweep: Sweep | None = Field(None, description="Values to try, one trial each: `gristmill sweep`")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Loaded:
     budget: Limits
     models: dict[str, ModelSpec]
     stages: dict[str, StageConfig]
+    sweep: Sweep | None
     source: Source
 
     @property
@@ -60,18 +63,25 @@ class Loaded:
         return list(entries) if isinstance(entries, dict) else []
 
 
-def load_recipe(path: Path, sets: list[str] | None = None, base: Path | None = None) -> Loaded:
-    """Read, merge, validate. Problems are gathered in `source`; entries that have some are left out, so that the plan
+def load_recipe(
+    path: Path, sets: list[str] | None = None, base: Path | None = None, *, sweeps: list[str] | None = None
+) -> Loaded:
+    """Read, merge, validate."""
+    return validate(read_source(path, sets, base, sweeps=sweeps))
+
+
+def validate(source: Source) -> Loaded:
+    """A recipe of plain data. Problems are gathered in `source`; entries that have some are left out, so that the plan
     can look for more among the others. Raises RecipeError when no stage is left."""
-    source = read_source(path, sets, base)
     _find_placeholders(source)
     top = _top(source) or Recipe(name="unsound", stages={})  # its problem is noted; the rest is checked all the same
     models = dict(_models(source))
     _check_fallbacks(source, models)
     stages = dict(_stages(source))
+    sweep = _sweep(source)
     if not stages:
         raise RecipeError(source.problems)
-    return Loaded(top.name, top.description, top.seed, top.budget, models, stages, source)
+    return Loaded(top.name, top.description, top.seed, top.budget, models, stages, sweep, source)
 
 
 def _find_placeholders(source: Source) -> None:
@@ -89,7 +99,7 @@ def _find_placeholders(source: Source) -> None:
 
 
 def _top(source: Source) -> Recipe | None:
-    plain = {k: v for k, v in source.data.items() if k not in ("models", "stages")}
+    plain = {k: v for k, v in source.data.items() if k not in ("models", "stages", "sweep")}
     mappings = {k: source.data[k] for k in ("models", "stages") if isinstance(source.data.get(k), dict)}
     for key in ("models", "stages"):
         if key in source.data and key not in mappings:
@@ -113,6 +123,26 @@ def _models(source: Source) -> Iterator[tuple[str, ModelSpec]]:
             yield name, adapter.validate_python(entry)
         except ValidationError as error:
             _explain(source, ("models", name), error)
+
+
+def _sweep(source: Source) -> Sweep | None:
+    """The sweep, whose every key must name what the recipe has."""
+    if source.data.get("sweep") is None:
+        return None
+    try:
+        sweep = Sweep.model_validate(source.data["sweep"])
+    except ValidationError as error:
+        _explain(source, ("sweep",), error, list(Sweep.model_fields))
+        return None
+    for key in sweep.keys:
+        section, *rest = key.split(".")
+        entries = source.data.get(section)
+        known = list(entries) if isinstance(entries, dict) else []
+        if section != "seed" and (not rest or rest[0] not in known):
+            near = difflib.get_close_matches(rest[0] if rest else "", known, n=1)
+            hint = f"Did you mean {section}.{near[0]}?" if near else f"Its {section}: {', '.join(known) or 'none'}."
+            source.problem(("sweep", "keys", key), f"`{key}` names nothing in this recipe", hint)
+    return sweep
 
 
 def _check_fallbacks(source: Source, models: dict[str, ModelSpec]) -> None:
@@ -166,10 +196,11 @@ def _explain(source: Source, where: Where, error: ValidationError, fields: list[
             here = here[:-1]  # union branches and the like are not keys of the recipe
         key = ".".join(path)
         if found["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path[-1], fields or [], n=1)
-            known = f"Known keys: {', '.join(fields)}." if fields else ""
+            names = fields if fields and len(path) == 1 else []
+            near = difflib.get_close_matches(path[-1], names, n=1)
+            known = f"Known keys: {', '.join(names)}." if names else ""
             source.problem(here, f"unknown key `{key}`", f"Did you mean `{near[0]}`?" if near else known)
         elif found["type"] == "missing":
-            source.problem(where, f"`{key}` is missing")
+            source.problem(here, f"`{key}` is missing")
         else:
             source.problem(here, f"`{key}`: {found['msg'].removeprefix('Value error, ')}" if key else found["msg"])

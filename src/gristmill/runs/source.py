@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,31 @@ class Source:
     def problem(self, where: Where, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.place(where), message, hint))
 
+    def trial(self, values: dict[str, Any]) -> Source:
+        """The same recipe with the values of a trial in place of its `sweep`; each counts as written where it is
+        swept."""
+        data = {name: deepcopy(part) for name, part in self.data.items() if name != "sweep"}
+        changed = Source(data, dict(self.places), self.base)
+        for key, value in values.items():
+            _put(changed, tuple(key.split(".")), deepcopy(value), self.place(("sweep", "keys", key)))
+        _drop_nulls_and_place(changed)
+        return changed
 
-def read_source(path: Path, sets: list[str] | None = None, base: Path | None = None) -> Source:
-    """A recipe file with everything it extends, then the `--set` values, in that order. A run's own copy of its recipe
-    lies elsewhere than the recipe did: `base` is where that was."""
+
+def read_source(
+    path: Path, sets: list[str] | None = None, base: Path | None = None, *, sweeps: list[str] | None = None
+) -> Source:
+    """A recipe file with everything it extends, then the `--set` and `--sweep` values, in that order. A run's own copy
+    of its recipe lies elsewhere than the recipe did: `base` is where that was."""
     source = _read_chain(path.resolve(), ())
     source.base = base or source.base
     for assignment in sets or []:
-        _assign(source, assignment)
+        key, value, place = _assignment("--set", assignment, "{}")
+        _put(source, tuple(key.split(".")), value, place)
+    for assignment in sweeps or []:
+        key, values, place = _assignment("--sweep", assignment, "[{}]")
+        only = values[0] if isinstance(values, list) and len(values) == 1 else None
+        _put(source, ("sweep", "keys", key), only if isinstance(only, dict | list) else values, place)
     _drop_nulls_and_place(source)
     return source
 
@@ -174,26 +192,31 @@ def _kind(entry: Any) -> str | None:
     return entry.get("kind") if isinstance(entry, dict) else None
 
 
-def _assign(source: Source, assignment: str) -> None:
-    """`stages.read.paths=["a/"]`: the value is YAML, so numbers, lists and null keep their type."""
-    path, equals, text = assignment.partition("=")
-    keys = path.strip().split(".")
-    place = Place(f"--set {assignment}", 0)
-    if not equals or not all(keys):
-        raise RecipeError([Problem(place, "write it as --set a.b=value")])
+def _assignment(option: str, text: str, written: str) -> tuple[str, Any, Place]:
+    """`stages.read.paths=["a/"]` as key, value and place: the value is YAML, so numbers, lists and null keep their
+    type. `written`: what of it is read, `[{}]` makes a list of `1, 2`."""
+    key, equals, value = text.partition("=")
+    place = Place(f"{option} {text}", 0)
+    if not equals or not all(key.strip().split(".")):
+        raise RecipeError([Problem(place, f"write it as {option} a.b=value")])
     try:
-        value = yaml.safe_load(text)
+        return key.strip(), yaml.safe_load(written.replace("{}", value)), place
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError([Problem(place, "the value is not valid YAML", "Quote it for the shell.")]) from error
+
+
+def _put(source: Source, keys: Where, value: Any, place: Place) -> None:
+    """Lay one value over a recipe, in mappings that are made where there are none."""
     target = source.data
     for key in keys[:-1]:
-        child = target.setdefault(key, {})
-        if not isinstance(child, dict):
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
+        if not isinstance(target, dict):
             raise RecipeError([Problem(place, f"`{key}` holds a value, not more keys")])
-        target = child
     target[keys[-1]] = value
-    source.places = {w: p for w, p in source.places.items() if w[: len(keys)] != tuple(keys)}
-    source.places[tuple(keys)] = place
+    source.places = {w: p for w, p in source.places.items() if w[: len(keys)] != keys}
+    source.places[keys] = place
 
 
 def _drop_nulls_and_place(source: Source) -> None:
