@@ -46,6 +46,9 @@ class Context:
     def count(self, **amounts: float) -> None:
         self.counts.update(amounts)  # type: ignore[arg-type]
 
+    def warn(self, message: str) -> None:
+        raise AssertionError(message)
+
     def metric(self, **values: Any) -> None:
         self.metrics |= values
 

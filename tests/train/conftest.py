@@ -94,6 +94,7 @@ class PassOf:
     seed: int = 7
     stop_after: int | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     on_metric: Callable[[dict[str, Any]], None] | None = None
 
     def weights(self, role: str) -> Any:
@@ -108,6 +109,9 @@ class PassOf:
 
     def count(self, **amounts: float) -> None:
         pass
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
     def metric(self, **values: Any) -> None:
         self.metrics.append(values)

@@ -148,6 +148,10 @@ class PassContext(StepContext, Protocol):
         """One line of a curve (loss, learning rate, ...), kept in the events and in the report."""
         ...
 
+    def warn(self, message: str) -> None:
+        """What a person should hear of at once, though the run goes on: in the terminal, the events and the log."""
+        ...
+
 
 @dataclass(frozen=True)
 class Dropped:

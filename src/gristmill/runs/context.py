@@ -16,6 +16,7 @@ from typing import TypeVar
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError
 from gristmill.core.events import EventLog
+from gristmill.core.logs import log
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Checkpoint, Record, digest_of
 from gristmill.llm.client import Client
@@ -170,3 +171,7 @@ class Context:
 
     def metric(self, **values: float | int | str) -> None:
         self._current.events.emit("metric", stage=self._node.name, **values)
+
+    def warn(self, message: str) -> None:
+        self._current.events.emit("warning", stage=self._node.name, message=message)
+        log("warning", message=message)
