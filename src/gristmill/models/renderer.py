@@ -49,7 +49,7 @@ class Renderer:
     """Bound to one tokenizer and template. `context` is the model's length in tokens; `eos` ends plain text."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._tokenizer = vocabulary.tokenizer
         self._template = ChatTemplate(vocabulary.template, vocabulary.names) if vocabulary.template else None
         self._special = _special_pattern(vocabulary.control)
@@ -67,6 +67,10 @@ class Renderer:
     def load(cls, weights: Weights) -> Renderer:
         """The renderer of some weights. The last few are kept."""
         return _load(weights)
+
+    def extended(self, tokens: Sequence[str], *, template: str | None = None) -> Renderer:
+        """The renderer with more tokens and perhaps another chat template; see `Vocabulary.extended`."""
+        return Renderer(self.vocabulary.extended(tokens, template=template))
 
     def chat(self, messages: Sequence[Message], *, generate: bool = False) -> Rendered:
         """A conversation. With `generate`, what a server is sent: it ends where the answer begins, and no loss is seen.
@@ -110,20 +114,20 @@ class Renderer:
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end a generation: those the model's files name, and the template's end of turn."""
-        if not self._vocabulary.template:
-            return self._vocabulary.ends
+        if not self.vocabulary.template:
+            return self.vocabulary.ends
         taught = self.chat([Message(role="user", content="Hi"), Message(role="assistant", content="Yes", train=True)])
-        return self._vocabulary.ends | {max(zip(taught.mask, range(len(taught.ids)), taught.ids, strict=True))[2]}
+        return self.vocabulary.ends | {max(zip(taught.mask, range(len(taught.ids)), taught.ids, strict=True))[2]}
 
     @cached_property
     def template_hash(self) -> str:
         """Names template and tokenizer: equal hashes render equally."""
-        whole = f"{self._vocabulary.template}\0{self.bos} {self.eos}\0{self._tokenizer.to_str()}"
+        whole = f"{self.vocabulary.template}\0{self.bos} {self.eos}\0{self._tokenizer.to_str()}"
         return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer and template into a model folder, so that this class and transformers load them alike."""
-        save_vocabulary(self._vocabulary, folder)
+        save_vocabulary(self.vocabulary, folder)
 
     def _proven_template(self) -> ChatTemplate:
         """The template, once it has shown that this class renders it as the model was trained and is served."""

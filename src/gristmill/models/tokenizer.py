@@ -8,7 +8,8 @@ llama-vocab.cpp and of the models' own tokenizer.json; a name that is not known 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,33 @@ class Vocabulary:
     context: int
     names: dict[str, str] = field(default_factory=dict)  # bos_token, eos_token, ...: what templates may ask for
     files: tuple[Path, ...] = ()  # an HF folder's own tokenizer files
+    added: tuple[int, ...] = ()  # ids that `extended` gave: tokens no weights know yet
+
+    def extended(self, tokens: Sequence[str], *, template: str | None = None) -> Vocabulary:
+        """The vocabulary with more tokens, which take the next ids, and perhaps another chat template.
+
+        A token that looks like `<|name|>` is a control token: only a template can write it. Any other is a word: it is
+        one token wherever a text holds it.
+        """
+        known = [t for t in tokens if self.tokenizer.token_to_id(t) is not None]
+        if known or len(set(tokens)) < len(tokens) or not all(t.strip() for t in tokens):
+            raise ConfigError(
+                f"new_tokens names what is a token already, or twice, or nothing: {', '.join(known or tokens)}",
+                "List each token once, and only those that the model does not have.",
+            )
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        special = {t: bool(_LOOKS_CONTROL.fullmatch(t)) for t in tokens}
+        tokenizer.add_tokens([AddedToken(t, special=special[t], normalized=False) for t in tokens])
+        tokenizer.encode_special_tokens = True
+        ids = {t: tokenizer.token_to_id(t) for t in tokens}
+        return replace(
+            self,
+            tokenizer=tokenizer,
+            template=self.template if template is None else template,
+            control=self.control | {t: ControlToken(t, at) for t, at in ids.items() if special[t]},
+            files=(),
+            added=(*self.added, *ids.values()),
+        )
 
 
 def load_vocabulary(weights: Weights) -> Vocabulary:
@@ -104,30 +132,52 @@ def _byte_level(file: GgufFile, tokens: list[str]) -> Tokenizer:
     vocabulary = {token: at for at, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=_PATTERNS.get(pre) is _LLAMA3))
     tokenizer.decoder = decoders.ByteLevel()
-    if pre in _PATTERNS:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_PATTERNS[pre]), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        if _PATTERNS[pre] is _QWEN2:
-            tokenizer.normalizer = normalizers.NFC()
-    elif pre in _DIGITS_THEN_GPT2:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-            ]
-        )
-    elif pre in _GPT2:
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    else:
+    if pre not in SUPPORTED:
         raise ConfigError(
             f"{file.path.name}: its pre-tokenizer ({pre or 'none named'}) is not known",
             f"Known: {', '.join(SUPPORTED)}. Or give the model as an HF folder with a tokenizer.json.",
         )
+    tokenizer.pre_tokenizer = _cutter(pre)
+    if _PATTERNS.get(pre) is _QWEN2:
+        tokenizer.normalizer = normalizers.NFC()
     return tokenizer
+
+
+def _cutter(pre: str) -> Any:
+    """How text is cut before merging, by llama.cpp's name for it."""
+    if pre in _PATTERNS:
+        split = pre_tokenizers.Split(Regex(_PATTERNS[pre]), "isolated")
+        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if pre in _GPT2:
+        return words
+    return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
+
+
+def pre_tokenizer_name(tokenizer: Tokenizer) -> str | None:
+    """llama.cpp's name for how a tokenizer cuts text; None where it is none of those known here."""
+
+    def told(cutter: Any) -> Any:
+        probe = Tokenizer(models.BPE())
+        probe.pre_tokenizer = cutter
+        return _without_defaults(orjson.loads(probe.to_str())["pre_tokenizer"])
+
+    whole = orjson.loads(tokenizer.to_str())
+    normalizer = (whole["normalizer"] or {}).get("type")
+    if whole["model"]["type"] != "BPE" or whole["model"].get("byte_fallback"):
+        return None
+    for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2"):
+        fits = normalizer == ("NFC" if pre == "qwen2" else None)
+        if fits and told(_cutter(pre)) == _without_defaults(whole["pre_tokenizer"]):
+            return pre
+    return None
+
+
+def _without_defaults(value: Any) -> Any:
+    """A pre-tokenizer's description without `trim_offsets`, which changes offsets alone, never tokens."""
+    if isinstance(value, dict):
+        return {key: _without_defaults(inner) for key, inner in value.items() if key != "trim_offsets"}
+    return [_without_defaults(inner) for inner in value] if isinstance(value, list) else value
 
 
 # ---- HF folder ----
