@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,7 +76,8 @@ class Bid:
 
 
 class Budget:
-    """Starts from what the store says the run has used, and `elapsed` seconds of earlier attempts."""
+    """Starts from what the store says the run has used, and `elapsed` seconds of earlier attempts. Runs `beside` it
+    have the same limits together with it: what they have used counts too."""
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Budget:
         store: Store | None = None,
         run: str = "",
         elapsed: float = 0.0,
+        beside: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits = limits or Limits()
@@ -103,9 +105,11 @@ class Budget:
         self._queue: deque[tuple[Bid, asyncio.Future[None]]] = deque()
         self._stating: asyncio.Task[None] | None = None
         if store is not None:
-            self._begin(store)
+            self._begin(store, beside)
 
-    def _begin(self, store: Store) -> None:
+    def _begin(self, store: Store, beside: Sequence[str]) -> None:
+        for paid in map(store.spent, beside):
+            self._use(paid.tokens_in + paid.tokens_out, paid.nano_usd, paid.calls)
         spent, left, room = store.spent(self._run), store.held(self._run), self._room
         self._use(spent.tokens_in + spent.tokens_out, spent.nano_usd, spent.calls)
         self._left = Hold(

@@ -38,7 +38,7 @@ from gristmill.llm.waits import cancelling
 if TYPE_CHECKING:
     from gristmill.models.weights import Weights
 
-__all__ = ["Backup", "Client", "LineStatus"]
+__all__ = ["Backup", "Client", "LineStatus", "NotKept"]
 
 Backup = tuple[str, ModelSpec, "Weights | None"]
 """Another role of the recipe that stands in for a model that is down."""
@@ -46,6 +46,10 @@ Backup = tuple[str, ModelSpec, "Weights | None"]
 
 _Asked = tuple[Line, str, bytes]
 """Whom to ask, under which key, and what is hashed for it."""
+
+
+class NotKept(ProviderError):
+    """An answer that is not in the store, where nobody may be asked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +77,10 @@ class Client:
         emit: Callable[..., None] | None = None,
         stopping: Callable[[], bool] = lambda: False,
         heard: Heard | None = None,
+        asks: bool = True,
     ) -> None:
         self.store = store
+        self.asks = asks  # False: what the store does not hold is an error, and nobody is asked
         self.workspace = workspace
         self.budget = budget or Budget(store=store, run=run)
         self.seed = seed
@@ -202,6 +208,8 @@ class Client:
             del self._flights[key]
 
     async def _ask(self, line: Line, caller: _Caller, request: Request, key: str, content: bytes) -> Answer:
+        if not self.asks:
+            raise NotKept(f"the store holds no answer of `{caller.role}` under {key} ({line.identity})")
         if not line.joined:
             await self._lines.join(line)
         if request.temperature > 0:

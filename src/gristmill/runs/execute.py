@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from traceback import format_exception
@@ -64,10 +65,13 @@ def execute(
     listeners: tuple[Listener, ...] = (),
     stop: threading.Event | None = None,
     retry: bool = False,
+    beside: Sequence[str] = (),
+    asks: bool = True,
 ) -> Outcome:
     """Run a plan in its workspace. Stops by itself on budgets; `stop` asks it to stop at the next safe place. With
     `retry` a run's dead letters are sent again, of all its stages, and what follows them is brought up to date; of a
-    run that did not come to its end nothing else is done, and it stays paused."""
+    run that did not come to its end nothing else is done, and it stays paused. Runs `beside` it share its budget. One
+    that does not ask (`asks=False`) makes do with the answers that the store holds."""
     if name is not None:
         workspace.check_name(name)
     this = identify(plan, workspace)
@@ -81,7 +85,8 @@ def execute(
                 write_manifest(folder, plan, name=name, fingerprint=this.fingerprint, **this.names.hashes())
                 events = EventLog(folder.path / "events.ndjson", *listeners)
                 try:
-                    return _attempt(_Runner(plan, workspace, this, events, stop or threading.Event(), retry))
+                    terms = _Terms(retry, tuple(beside), asks)
+                    return _attempt(_Runner(plan, workspace, this, events, stop or threading.Event(), terms))
                 finally:
                     events.close()
     except OSError as error:
@@ -104,25 +109,37 @@ def _attempt(runner: _Runner) -> Outcome:
         return loop.run(runner.run())
 
 
+@dataclass(frozen=True)
+class _Terms:
+    """What `execute` was told besides the plan."""
+
+    retry: bool
+    beside: tuple[str, ...]
+    asks: bool
+
+
 class _Runner:
     """One attempt at a run: takes it through its stages."""
 
     def __init__(
-        self, plan: Plan, workspace: Workspace, this: Identity, events: EventLog, stop: threading.Event, retry: bool
+        self, plan: Plan, workspace: Workspace, this: Identity, events: EventLog, stop: threading.Event, terms: _Terms
     ) -> None:
         self.names = this.names
-        self.retry = retry
+        self.retry = terms.retry
         self.left: Undone | None = None  # what a retry leaves to the next run
         run = this.folder.path.name
+        elapsed = sum(seconds_used(RunFolder(workspace.runs / name)) for name in (run, *terms.beside))
+        limits, store = plan.recipe.budget, workspace.store
         client = Client(
-            workspace.store,
+            store,
             workspace=workspace.root,
             base=plan.recipe.base,
-            budget=Budget(plan.recipe.budget, store=workspace.store, run=run, elapsed=_seconds_used(this.folder)),
+            budget=Budget(limits, store=store, run=run, elapsed=elapsed, beside=terms.beside),
             run=run,
             seed=plan.recipe.seed,
             emit=events.emit,
             stopping=lambda: self.current.winding_up or stop.is_set(),
+            asks=terms.asks,
         )
         self.current = Current(plan, workspace, this.folder, client, events, stop)
 
@@ -288,7 +305,7 @@ class _Runner:
         write_report(folder)
 
 
-def _seconds_used(folder: RunFolder) -> float:
+def seconds_used(folder: RunFolder) -> float:
     """Wall time of the earlier attempts, by their events."""
     total, started, last = 0.0, None, 0.0
     for event in read_events(folder.path / "events.ndjson"):

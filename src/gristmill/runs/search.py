@@ -198,7 +198,7 @@ def _by_optuna(sweep: Sweep, seed: int) -> Generator[Values, float | None, None]
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
-    study = optuna.create_study(sampler=sampler, direction={"min": "minimize", "max": "maximize"}[sweep.goal])
+    study = optuna.create_study(sampler=sampler, direction="minimize" if sweep.goal == "min" else "maximize")
     for _ in range(sweep.samples or 0):
         trial = study.ask()
         went = yield {key: _suggested(trial, key, values) for key, values in sweep.keys.items()}
