@@ -68,8 +68,8 @@ def test_every_format_opens_and_holds_the_samples(world: Any, tmp_path: Path) ->
     assert [chatml["text"][a:b] for a, b in chatml["train"]] == [f"{first.answer}<|im_end|>"]
     text = load(tmp_path, str(folder), "text")["train"][0]
     assert (text["text"], text["train"]) == (samples[4].text, [[5, 10]])
-    assert ctx.counts["openai: plain text in a chat format"] == 1
-    assert ctx.counts["text: chat in a text format"] == 4
+    assert ctx.counts["openai: a text sample is not said in this format"] == 1
+    assert ctx.counts["text: a chat sample is not said in this format"] == 4
     assert ctx.counts["openai: rows"] == 4
 
 
@@ -83,7 +83,7 @@ def test_card_says_what_it_is(world: Any, tmp_path: Path) -> None:
     assert front["configs"][0]["data_files"][0] == {"split": "train", "path": "openai/train.parquet"}
     for line in ("| openai | train | 2 |", "| qa | de | 4 |", f"| mill.md | {'ab' * 32} |",
                  "| questions | qa@12ab | local:ff00 | 5 |",
-                 "| openai | plain text in a chat format | 1 |"):  # fmt: skip
+                 "| openai | a text sample is not said in this format | 1 |"):  # fmt: skip
         assert line in card
 
 
@@ -148,7 +148,7 @@ def test_an_empty_export_is_an_error(world: Any, tmp_path: Path) -> None:
     samples, _ = corpus(world)
     with pytest.raises(InputError, match="nothing to export"):
         write_export([], tmp_path, formats=["openai"])
-    with pytest.raises(InputError, match=r"as openai: plain text in a chat format \(1\)"):
+    with pytest.raises(InputError, match=r"as openai: a text sample is not said in this format \(1\)"):
         write_export(samples[4:], tmp_path, formats=["text", "openai"])
     assert not list(tmp_path.iterdir())
 

@@ -188,22 +188,44 @@ class Message(Frozen):
     train: TrainMask = False
 
 
+_CONTENTS = ("text", "messages", "chosen", "rejected", "desirable", "label")
+_FORMS = {
+    "text": {"text"},
+    "chat": {"messages"},
+    "preference": {"messages", "chosen", "rejected"},
+    "rating": {"messages", "desirable"},
+    "labelled": {"text", "label"},
+}
+
+
 class Sample(Record):
-    """One training record: plain `text`, or a `chat` of messages. Says for every character whether the loss sees it."""
+    """One training record. For every character it says whether the loss sees it.
+
+    text        `text`
+    chat        `messages`
+    preference  `messages` (the prompt) and two ways to go on: `chosen` is better than `rejected`
+    rating      `messages` (the answer included) and whether it is `desirable`
+    labelled    `text` and its `label`
+    """
 
     type: ClassVar[str] = "sample"
-    form: Literal["text", "chat"]
+    form: Literal["text", "chat", "preference", "rating", "labelled"]
     kind: str  # what it is for: qa, cloze, rephrase, passage, ...
     text: str = ""
     train: TrainMask = True  # of `text`
     messages: tuple[Message, ...] = ()
+    chosen: tuple[Message, ...] = ()
+    rejected: tuple[Message, ...] = ()
+    desirable: bool | None = None
+    label: str = ""
     quotes: tuple[Quote, ...] = ()  # what it rests on
     language: str = "en"
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        if (self.form == "text") != bool(self.text) or (self.form == "chat") != bool(self.messages):
-            raise ValueError("a text sample has text and no messages; a chat sample has messages and no text")
+        held = {name for name in _CONTENTS if getattr(self, name) not in ("", (), None)}
+        if held != _FORMS[self.form]:
+            raise ValueError(f"a {self.form} sample has {' and '.join(sorted(_FORMS[self.form]))}, and nothing else")
         return self
 
     @property
@@ -213,8 +235,9 @@ class Sample(Record):
 
     @property
     def answer(self) -> str:
-        """The last assistant message of a chat; the text itself otherwise."""
-        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), self.text)
+        """The last assistant message (of a preference, the chosen one's); the text itself otherwise."""
+        said = (*self.messages, *self.chosen)
+        return next((m.content for m in reversed(said) if m.role == "assistant"), self.text)
 
 
 class Task(Record):

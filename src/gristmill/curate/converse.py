@@ -17,7 +17,7 @@ from gristmill.curate.stages import ConverseConfig
 
 def _joinable(sample: Sample) -> bool:
     single = [message.role for message in sample.messages] == ["user", "assistant"]
-    return single and sample.marks.get("split", "train") == "train"
+    return sample.form == "chat" and single and sample.marks.get("split", "train") == "train"
 
 
 def _place(sample: Sample, ctx: PassContext) -> str:

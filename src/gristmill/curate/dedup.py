@@ -32,8 +32,8 @@ class Compared:
     record: Sample
     text: str  # folded
     answer: str  # folded; empty in plain text
-    exact: str  # digest of form, text and answer
-    bucket: str  # digest of form, numbers, names and short answer: where these differ, nothing is merged
+    exact: str  # digest of form, text, answer and verdict
+    bucket: str  # digest of form, verdict, numbers, names and short answer: where these differ, nothing is merged
 
     @classmethod
     def of(cls, sample: Sample) -> Compared:
@@ -44,17 +44,22 @@ class Compared:
             record=sample,
             text=text,
             answer=answer,
-            exact=digest_of([sample.form, text, answer]),
-            bucket=digest_of([sample.form, _numbers(said), _names(said), short]),
+            exact=digest_of([sample.form, _verdict(sample), text, answer]),
+            bucket=digest_of([sample.form, _verdict(sample), _numbers(said), _names(said), short]),
         )
 
 
 def _said(sample: Sample) -> str:
-    return sample.text or "\n".join(m.content for m in sample.messages if m.role != "system")
+    return sample.text or "\n".join(m.content for m in (*sample.messages, *sample.chosen) if m.role != "system")
 
 
 def _answers(sample: Sample) -> str:
-    return "\n".join(m.content for m in sample.messages if m.role == "assistant")
+    return "\n".join(m.content for m in (*sample.messages, *sample.chosen) if m.role == "assistant")
+
+
+def _verdict(sample: Sample) -> str | bool | None:
+    """What is judged of it: a label, a rating, the answer that was not chosen. Another verdict is another sample."""
+    return sample.label or sample.desirable or plain("\n".join(m.content for m in sample.rejected))
 
 
 def shingles(text: str, size: int) -> set[str]:

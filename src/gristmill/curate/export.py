@@ -27,12 +27,19 @@ from gristmill.curate.stages import ExportConfig, FileType
 SPLITS = ("train", "validation", "test")
 
 _TEXT, _SPANS = pa.string(), pa.list_(pa.list_(pa.int64()))
+_MESSAGES = pa.list_(pa.struct({"role": _TEXT, "content": _TEXT}))
+_MASKED = pa.list_(pa.struct({"role": _TEXT, "content": _TEXT, "train": pa.bool_(), "spans": _SPANS}))
+_ABOUT = {"kind": _TEXT, "language": _TEXT}
 _SCHEMAS = {
-    "openai": pa.schema({"messages": pa.list_(pa.struct({"role": _TEXT, "content": _TEXT}))}),
+    "openai": pa.schema({"messages": _MESSAGES}),
     "sharegpt": pa.schema({"id": _TEXT, "conversations": pa.list_(pa.struct({"from": _TEXT, "value": _TEXT}))}),
     "alpaca": pa.schema(dict.fromkeys(("id", "instruction", "input", "output", "system"), _TEXT)),
     "chatml": pa.schema({"id": _TEXT, "text": _TEXT, "train": _SPANS}),
     "text": pa.schema({"id": _TEXT, "text": _TEXT, "train": _SPANS}),
+    "masked": pa.schema({"id": _TEXT, "messages": _MASKED, **_ABOUT}),
+    "preference": pa.schema({"id": _TEXT, **dict.fromkeys(("prompt", "chosen", "rejected"), _MESSAGES), **_ABOUT}),
+    "rating": pa.schema({"id": _TEXT, "prompt": _MESSAGES, "completion": _MESSAGES, "label": pa.bool_(), **_ABOUT}),
+    "labelled": pa.schema({"id": _TEXT, "text": _TEXT, "label": _TEXT, **_ABOUT}),
 }
 
 
@@ -69,7 +76,10 @@ def write_export(
             message = f"no sample can be written as {name}: " + ", ".join(
                 f"{r} ({n})" for r, n in reasons.most_common()
             )
-            raise InputError(message, "Choose a format that fits these samples (text samples: text).")
+            raise InputError(
+                message,
+                "Choose a format for these forms: masked or openai for chats, else text, preference, rating, labelled.",
+            )
     _clear(folder)
     written = []
     for name, splits in tables.items():

@@ -1,4 +1,5 @@
-"""Format and length, one small check each. What the source itself holds (a fence, a repetition) is no defect."""
+"""Format and length, one small check each. What the source itself holds (a fence, a repetition) is no defect; nor is
+anything in an answer that is rejected, or rated as undesirable: it is there as a bad one."""
 
 from __future__ import annotations
 
@@ -128,10 +129,11 @@ def _answer_in_question(sample: Sample) -> None:
 
 
 def _check_shape(config: FilterConfig, sample: Sample) -> None:
-    if sample.form == "text":
+    if sample.text:
         return _length(sample.text, config.text_length, "text")
     _length(sample.question, config.question_length, "question")
-    _length(sample.answer, config.answer_length, "answer")
+    if sample.desirable is not False:
+        _length(sample.answer, config.answer_length, "answer")
     if sample.kind in config.question_kinds:
         if config.question_mark:
             _question_mark(sample.question)
@@ -141,14 +143,19 @@ def _check_shape(config: FilterConfig, sample: Sample) -> None:
         _answer_in_question(sample)
 
 
+def _said(sample: Sample) -> list[str]:
+    unchecked = {"system", "assistant"} if sample.desirable is False else {"system"}
+    return [m.content for m in (*sample.messages, *sample.chosen) if m.role not in unchecked]
+
+
 async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Record]:
     _check_shape(config, record)
     place = ctx.ancestor(record, Chunk) or ctx.ancestor(record, Document)
     source = place.text if place else ""
-    texts = [record.text] if record.form == "text" else [m.content for m in record.messages if m.role != "system"]
+    texts = [record.text] if record.text else _said(record)
     for text in texts:
         if config.markers:
-            pattern = _MARKER if record.form == "chat" else _TOKEN  # a text may be a talk between A and B
+            pattern = _TOKEN if record.text else _MARKER  # a text may be a talk between A and B
             _remnant(text, source, pattern, "role marker")
         if config.code:
             _remnant(text, source, _CODE, "code or JSON remnant")

@@ -1,7 +1,8 @@
 """The grounding gate: what a sample claims stands, word for word, in the document it rests on.
 
-Quotes are compared at their exact offsets, never searched for. A chat's answer is held against its quotes (names also
-against its question), a text against the whole piece it was made from. The gate is strict where it can be sure: a
+Quotes are compared at their exact offsets, never searched for. An answer is held against its quotes (names also against
+its question), a text against the whole piece it was made from; an answer that is rejected, or rated as undesirable, may
+say what it likes. The gate is strict where it can be sure: a
 rejected good sample costs one sample, an accepted invention is taught.
 """
 
@@ -127,13 +128,15 @@ async def run(config: GroundConfig, record: Sample, ctx: StepContext) -> list[Re
         if not any(source.holds(quote) for source in found):
             raise Reject("quote not in source", quote.text[:200])
     whole = "\n".join(f"{source.text}\n{source.around}" for source in found[:1])
-    if record.form == "text":
+    if record.text:
         _check_claims(record.text, whole, "", "source", config, record.language)
         return [record]
     if not record.quotes:
         raise Reject("no quote")
     if config.question:
         _check_question(record, whole, config)
+    if record.desirable is False:
+        return [record]
     quoted = "\n".join(quote.text for quote in record.quotes)
     _check_claims(record.answer, quoted, record.question, "quote", config, record.language)
     return [record]

@@ -3,6 +3,9 @@
 `by: question` holds out a wording whose fact stays taught by at least two other samples; with fewer such wordings than
 asked for it takes as many as there are, and says so. `by: document` and `by: fact` hold out whole groups, and a group
 never straddles splits: samples that share a document, or words of a document, belong together.
+
+`by: sample` draws each sample's split from the seed and from what it asks alone: in constant memory, and no sample that
+is added or gone ever moves another. Samples that ask the same fall into the same split.
 """
 
 from __future__ import annotations
@@ -84,7 +87,14 @@ def _documents(pool: list[Sample], ctx: PassContext) -> dict[str, list[Sample]]:
 def _paths(sample: Sample, ctx: PassContext) -> list[str]:
     found = sorted({quote.path for quote in sample.quotes})
     document = None if found else ctx.ancestor(sample, Document)
-    return found or [document.path if document else f"sample {sample.id}"]
+    return found or [document.path if document else f"sample {digest_of(_asks(sample))}"]
+
+
+def _asks(sample: Sample) -> object:
+    """What must not stand on both sides of a split: the text, or the messages up to the last question. Not the id:
+    where a sample was read from would be in it."""
+    last = max((at + 1 for at, message in enumerate(sample.messages) if message.role == "user"), default=None)
+    return sample.text or [[message.role, message.content] for message in sample.messages[:last]]
 
 
 def _facts(pool: list[Sample]) -> dict[str, list[Sample]]:
@@ -129,10 +139,32 @@ _ADVICE = {
     "or use by: document, or set the share to 0.",
     "document": "Read more documents (at least one for each split), or use by: question, or set the share to 0.",
     "fact": "Generate samples on more facts whose quotes don't overlap, or use by: question, or set the share to 0.",
+    "sample": "Each sample is drawn for itself, so that of a few none may be held out: set a larger share, or another "
+    "seed, or use by: document, which holds out at least one.",
 }
 
 
+def _each(config: SplitConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
+    drawn: Counter[str] = Counter()
+    for sample in records:
+        if isinstance(sample, Sample):
+            place = int(_order(ctx.seed, digest_of(_asks(sample)))[:13], 16) / 16**13
+            held = config.test + config.validation
+            mark = "test" if place < config.test else "validation" if place < held else "train"
+            drawn[mark] += 1
+            yield sample.marked(split=mark)
+    for mark, wanted in (("test", config.test), ("validation", config.validation), ("train", 1.0)):
+        if wanted and not drawn[mark]:
+            raise InputError(f"no sample fell to {mark} (by: sample, {drawn.total()} samples)", _ADVICE["sample"])
+        ctx.count(**{mark: drawn[mark]})
+        if mark != "train":
+            ctx.metric(**{f"{mark}_held_out": drawn[mark]})
+
+
 def run(config: SplitConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
+    if config.by == "sample":
+        yield from _each(config, records, ctx)
+        return
     pool = samples(records)
     if config.by == "question":
         units = _wordings(config, pool, ctx.seed)

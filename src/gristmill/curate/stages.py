@@ -10,7 +10,7 @@ from gristmill.core import stage
 from gristmill.core.records import Sample
 from gristmill.core.stage import Stage, StageConfig
 
-Format = Literal["openai", "sharegpt", "alpaca", "chatml", "text"]
+Format = Literal["openai", "sharegpt", "alpaca", "chatml", "text", "masked", "preference", "rating", "labelled"]
 FileType = Literal["jsonl", "parquet"]
 
 
@@ -67,7 +67,10 @@ class DedupConfig(StageConfig):
 class SplitConfig(StageConfig):
     """Marks each sample train, test or validation."""
 
-    by: Literal["question", "document", "fact"] = Field("question", description="What is held out")
+    by: Literal["question", "document", "fact", "sample"] = Field(
+        "question",
+        description="What is held out. sample: each for itself, by what it asks; in constant memory, for large tables",
+    )
     test: float = Field(0.1, ge=0, lt=1, description="Share held out for the exam")
     validation: float = Field(0.0, ge=0, lt=1, description="Share held out for the validation loss")
     kinds: list[str] | None = Field(

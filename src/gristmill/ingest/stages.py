@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gristmill.core.records import Chunk, Document, Draft, File
+from gristmill.core.records import Chunk, Document, Draft, File, Sample
 from gristmill.core.stage import STAGES as StageTable
 from gristmill.core.stage import InputPath, Stage, StageConfig
 
@@ -58,6 +58,25 @@ class RowsConfig(FilesConfig):
     )
     max_row_mb: float = Field(8, gt=0, le=256, description="Size of a row")
     max_mb: float = Field(1e6, gt=0, description="Size of a file")
+
+
+Form = Literal[
+    "auto", "preference", "rating", "openai", "sharegpt", "alpaca", "completion", "labelled", "text"
+]  # fmt: skip
+
+
+class SamplesConfig(RowsConfig):
+    """Files of training data, one sample for each row out: jsonl, json, csv, tsv (also .gz or .zst), and parquet."""
+
+    format: Form = Field("auto", description="What a row is; auto: the first of these whose columns it has")
+    names: dict[str, str] = Field(
+        default_factory=dict, description="This table's names of columns that have another name here: {text: content}"
+    )
+    split: Literal["train", "validation", "test"] | None = Field(
+        None, description="Mark of rows that have no column `split`"
+    )
+    language: str = Field("en", pattern=r"^[a-z]{2}$", description="ISO 639-1, of rows without a column `language`")
+    sample_kind: str = Field("given", min_length=1, description="Kind of rows that have no column `kind`")
 
 
 class ChunkConfig(StageConfig):
@@ -114,6 +133,26 @@ STAGES: StageTable = {
             gives=(Draft,),
             shape="pass",
             fields="gristmill.ingest.rows:fields",
+            libraries=("pyarrow",),
+        ),
+    ),
+    "ingest.samples": (
+        Stage(
+            code="gristmill.ingest.files:run",
+            config=SamplesConfig,
+            takes=(),
+            gives=(File,),
+            shape="pass",
+            part="files",
+            inputs="gristmill.ingest.files:inputs",
+        ),
+        Stage(
+            code="gristmill.ingest.samples:run",
+            config=SamplesConfig,
+            takes=(File,),
+            gives=(Sample,),
+            shape="pass",
+            fields="gristmill.ingest.samples:fields",
             libraries=("pyarrow",),
         ),
     ),

@@ -109,7 +109,7 @@ def describe(record: Record) -> str:
     elif isinstance(record, Task):
         where = f" {record.question}"
     elif isinstance(record, Sample):
-        text = f"{record.question} → {record.answer}" if record.form == "chat" else record.text
+        text = f"{record.question} → {record.answer}" if record.messages else record.text
         where = f" {record.kind}: {' '.join(text.split())[:140]}"
     elif isinstance(record, Draft):
         text = " · ".join(f"{name}: {value}" for name, value in record.data.items())

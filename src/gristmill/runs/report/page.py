@@ -211,7 +211,7 @@ def _pair(sample: Sample) -> str:
     pages = f", page {quote.pages[0]}" if quote.pages else ""
     said = f"<p>{escape(sample.question)}</p><p><b>{escape(sample.answer[:600])}</b></p>"
     return (
-        f"<div class=pair><div>{said if sample.form == 'chat' else f'<p>{escape(sample.text[:600])}</p>'}"
+        f"<div class=pair><div>{said if sample.messages else f'<p>{escape(sample.text[:600])}</p>'}"
         f"<small>{escape(sample.kind)} · {sample.id}</small></div>"
         f"<blockquote>{escape(quote.text[:600])}<br><small>{escape(quote.path)}{pages}, "
         f"characters {quote.start} to {quote.end}</small></blockquote></div>"
