@@ -12,7 +12,7 @@ from typing import Any
 
 from conftest import PassOf, config_of, make_samples
 
-from gristmill.train.sft import run
+from gristmill.train.run import run
 
 if __name__ == "__main__":
     folder, model, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])

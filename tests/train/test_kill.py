@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gristmill.train.sft import run
+from gristmill.train.run import run
 
 ONE_RUN = Path(__file__).with_name("one_run.py")
 

@@ -11,9 +11,18 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from gristmill.core.errors import ConfigError
 from gristmill.train.learner import Learner
-from gristmill.train.packing import Tokens, collate
+from gristmill.train.objectives.sft import Supervised
+from gristmill.train.packing import Example, Packed, Tokens
+from gristmill.train.packing import collate as collate_examples
+
+
+def collate(sequences: list[Tokens]) -> Packed:
+    return collate_examples([Example((tokens,)) for tokens in sequences])
+
+
+def learner_of(model: Any, config: Any) -> Learner:
+    return Learner(model, Supervised(config), config)
 
 
 @pytest.fixture
@@ -30,7 +39,7 @@ def sequences() -> list[Tokens]:
 def _gradients(learner: Learner, parts: list[Any]) -> tuple[float, dict[str, torch.Tensor]]:
     total = sum(len(p.targets) for p in parts)
     learner.model.zero_grad()
-    losses = [learner._loss(p, total) for p in parts]
+    losses = [learner._loss(p, total=total, estimate=0.0).value for p in parts]
     for loss in losses:
         loss.backward()
     return float(sum(loss.detach() for loss in losses)), {n: p.grad.clone() for n, p in learner.trained.items()}
@@ -56,7 +65,7 @@ def _reference(model: Any, sequences: list[Tokens]) -> tuple[float, dict[str, to
 
 
 def test_packed_is_unpacked_is_transformers(model: Any, sequences: list[Tokens], config: Any) -> None:
-    learner = Learner(model, config(lora=None, dtype="fp32"))
+    learner = learner_of(model, config(lora=None, dtype="fp32"))
     packed, packed_grads = _gradients(learner, [collate(sequences)])
     alone, alone_grads = _gradients(learner, [collate([s]) for s in sequences])
     split, split_grads = _gradients(learner, [collate(sequences[:2]), collate(sequences[2:])])
@@ -71,7 +80,7 @@ def test_packed_is_unpacked_is_transformers(model: Any, sequences: list[Tokens],
 
 def test_tokens_after_the_last_supervised_one_have_no_influence(model: Any, config: Any) -> None:
     """The gradient at unsupervised tokens of other sequences, and after the mask, is exactly zero."""
-    learner = Learner(model, config(lora=None, dtype="fp32"))
+    learner = learner_of(model, config(lora=None, dtype="fp32"))
     ids = np.arange(10, 30)
     seen = Tokens(ids, np.arange(20) < 8)
     unseen = Tokens(np.arange(50, 60), np.zeros(10, bool))
@@ -82,7 +91,7 @@ def test_tokens_after_the_last_supervised_one_have_no_influence(model: Any, conf
         embeddings.append(output)
 
     handle = model.get_input_embeddings().register_forward_hook(keep)
-    learner._loss(collate([unseen, seen]), 7).backward()
+    learner._loss(collate([unseen, seen]), total=7, estimate=0.0).value.backward()
     handle.remove()
     grad = embeddings[0].grad[0]
     assert (grad[:10] == 0).all()
@@ -92,16 +101,10 @@ def test_tokens_after_the_last_supervised_one_have_no_influence(model: Any, conf
 
 def test_only_supervised_targets_shape_the_head(model: Any, config: Any) -> None:
     """A sequence without supervision adds nothing to a step's gradients."""
-    learner = Learner(model, config(lora=None, dtype="fp32"))
+    learner = learner_of(model, config(lora=None, dtype="fp32"))
     seen = Tokens(np.arange(10, 30), np.ones(20, bool))
     unseen = Tokens(np.arange(50, 60), np.zeros(10, bool))
     alone = _gradients(learner, [collate([seen])])
     beside = _gradients(learner, [collate([seen, unseen])])
     assert alone[0] == beside[0]
     _same(alone[1], beside[1])
-
-
-def test_a_window_smaller_than_the_context_is_refused(model: Any, config: Any) -> None:
-    model.config.sliding_window = 64
-    with pytest.raises(ConfigError, match="sliding window"):
-        Learner(model, config())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.train.packing import Order, Tokens, collate, pack
+from gristmill.train.packing import Example, Order, Tokens, collate, pack
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)
 
@@ -39,14 +39,14 @@ def test_pieces_keep_every_supervised_token_once(length: int, context: int, rand
     whole = Tokens(np.arange(length), mask)
     pieces = whole.pieces(context)
     assert all(len(piece) <= context for piece in pieces)
-    asked = [int(t) for piece in pieces for t in collate([piece]).targets]
+    asked = [int(t) for piece in pieces for t in collate([Example((piece,))]).targets]
     assert asked == [t for t in range(1, length) if mask[t]]
 
 
 def test_a_position_is_asked_for_its_own_sequence_only() -> None:
     a = Tokens(np.array([5, 6, 7]), np.array([True, True, True]))
     b = Tokens(np.array([8, 9]), np.array([True, True]))
-    packed = collate([a, b])
+    packed = collate([Example((a,)), Example((b,))])
     assert packed.ids.tolist() == [5, 6, 7, 8, 9]
     assert packed.positions.tolist() == [0, 1, 2, 0, 1]
     assert packed.ask.tolist() == [0, 1, 3]

@@ -16,7 +16,7 @@ from gristmill.models import checkpoint
 from gristmill.models.load import load_model
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import locate
-from gristmill.train.sft import run
+from gristmill.train.run import run
 
 Make = Callable[..., Any]
 

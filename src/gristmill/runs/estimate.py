@@ -194,13 +194,13 @@ class _Estimator:
         """Tokens of a sample as the model to be trained reads it; None where its files are not at hand."""
         from gristmill.models.renderer import Renderer
         from gristmill.train.examples import encode
+        from gristmill.train.objective import objective_of
 
         specs = [self.plan.recipe.models[role] for role in node.roles]
         if not samples or len(specs) != 1 or not isinstance(specs[0], LocalSpec):
             return None
         weights = locate(specs[0].model, base=self.plan.recipe.base, hasher=self.workspace.store.file_hash)
-        context = int(getattr(node.config, "context", 0)) or 1 << 30
-        return encode(samples, Renderer.load(weights), context=context).tokens / len(samples)
+        return encode(samples, objective_of(node.config), Renderer.load(weights)).tokens / len(samples)
 
 
 def _gives_samples(node: Node) -> bool:

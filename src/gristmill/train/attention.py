@@ -1,12 +1,19 @@
-"""Attention inside each packed sequence and nowhere else, registered with transformers under its own name.
+"""A causal model's hidden states of sequences that lie one after the other, as if each were alone.
 
-On a CPU one causal SDPA call a sequence beats a dense block mask 2.6 times, and costs nothing for what it leaves
-out. The boundaries reach it as the keyword `lengths`, which transformers passes from the backbone's forward down to
-its attention.
+Most models of transformers take their attention from its interface: ours is registered there, attends inside each
+sequence and nowhere else, and builds no mask. On a CPU one causal SDPA call a sequence beats a dense block mask 2.6
+times; on CUDA all sequences are one call of torch's variable-length flash attention. Boundaries are the keyword
+`boundaries`, which transformers passes from the backbone's forward down to its attention.
+
+A model that keeps state between tokens (Mamba), biases attention by distance in its own way (Bloom, MPT), or adds sinks
+(gpt-oss) is read one sequence a pass with its own attention. Which of the two it is, is not looked up but tried: packed
+and alone must agree on the model itself, and so must its logits with what `loss.Head` makes of its hidden states.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,52 +21,220 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from gristmill.core.errors import ConfigError
+from gristmill.train.loss import head_of
 
 NAME = "gristmill_packed"
+TRIED = (5, 9, 3)
+"""Lengths of the sequences that a model is tried with: a leak would reach the second and the third."""
+AGREE = {torch.float32: 1e-4, torch.float64: 1e-6}
+"""Largest relative difference that is rounding; 16-bit weights: 6e-2. A leak is as large as the states themselves."""
 
 
+@dataclass(frozen=True)
+class Boundaries:
+    """Where sequences lie in one pass, made once for all its layers. `starts` [sequences + 1] int32 on CUDA."""
+
+    lengths: tuple[int, ...]
+    starts: torch.Tensor | None
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Boundaries:
+        if device.type != "cuda":
+            return cls(tuple(lengths), None)
+        starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        return cls(tuple(lengths), starts.to(device, non_blocking=True))
+
+
+class _Unpackable(Exception):
+    """A model asks its attention for something that only its own attention does."""
+
+
+@torch.compiler.disable
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,  # noqa: ARG001  (transformers' signature; `no_mask` never builds one)
+    attention_mask: torch.Tensor | None,  # noqa: ARG001  (transformers' signature; `_no_mask` never builds one)
     *,
-    lengths: tuple[int, ...],
+    boundaries: Boundaries | None = None,
+    lengths: tuple[int, ...] = (),
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    position_bias: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """`query` [1, heads, tokens, width]; keys and values may have fewer heads. Gives [1, tokens, heads, width].
 
-    Runs in fp32 whatever the inputs are: exact softmax, and for short sequences the CPU kernel is three times as
-    fast as in bf16.
+    A layer sees `sliding_window` tokens back, itself among them; `softcap` bends its scores (Gemma 2).
     """
-    kind = query.dtype
-    parts = zip(*(x.float().split(lengths, dim=2) for x in (query, key, value)), strict=True)
+    if s_aux is not None or position_bias is not None or not getattr(module, "is_causal", True):
+        raise _Unpackable("its attention has sinks, a position bias, or looks ahead")
+    boundaries = Boundaries(lengths, None) if lengths else boundaries
+    if boundaries is None:
+        raise _Unpackable("it does not tell its attention where sequences lie")
+    longest = max(boundaries.lengths)
+    window = sliding_window if sliding_window and sliding_window < longest else None
+    flash = value.dtype in (torch.bfloat16, torch.float16) and value.shape[-1] == query.shape[-1] <= 256
+    if boundaries.starts is not None and flash and query.shape[-1] % 8 == 0 and not dropout and not softcap:
+        return _flash(query, key, value, boundaries.starts, longest, scaling, window), None
+    wide = torch.promote_types(query.dtype, torch.float32)
+    parts = zip(*(x.to(wide).split(boundaries.lengths, dim=2) for x in (query, key, value)), strict=True)
+    out = [_one(*part, scaling=scaling, dropout=dropout, window=window, softcap=softcap) for part in parts]
+    return torch.cat(out, dim=2).transpose(1, 2).to(value.dtype, memory_format=torch.contiguous_format), None
+
+
+def _flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    starts: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    """All sequences in one kernel. Its window counts the tokens before one, without that one itself."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    flat = [x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value)]
+    reach = (-1 if window is None else window - 1, 0)
     grouped = query.shape[1] != key.shape[1]
-    out = [
-        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped)
-        for q, k, v in parts
-    ]
-    del module
-    return torch.cat(out, dim=2).transpose(1, 2).to(kind), None
+    out = varlen_attn(
+        *flat, starts, starts, longest, longest, scale=scaling, window_size=reach, enable_gqa=grouped
+    )
+    assert isinstance(out, torch.Tensor)
+    return out[None]
 
 
-def no_mask(*_: Any, **__: Any) -> None:
-    """Boundaries are in `lengths`: nothing to build."""
+def _one(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    scaling: float | None,
+    dropout: float,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """One sequence, in fp32 whatever the model's type is: exact softmax, and for short sequences the CPU's kernel is
+    three times as fast as in bf16."""
+    length, grouped = q.shape[2], q.shape[1] != k.shape[1]
+    seen = None
+    if softcap or (window is not None and window < length):
+        seen = torch.ones(length, length, dtype=torch.bool, device=q.device).tril_()
+        seen = seen if window is None else seen.triu_(1 - window)
+    if not softcap:
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, is_causal=seen is None, scale=scaling, dropout_p=dropout, enable_gqa=grouped
+        )
+    assert seen is not None
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~seen, float("-inf"))
+    return F.dropout(scores.softmax(-1), dropout) @ v
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """Boundaries say it: nothing to build."""
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, _no_mask)
+
+
+class Backbone:
+    """A causal model below its head. `packs`: whether sequences are read together; if not, `why`."""
+
+    def __init__(self, causal: Any, *, context: int) -> None:
+        """Settles how sequences up to `context` tokens are read, by trying it on the model."""
+        self._decoder = causal.get_decoder()
+        own = causal.config._attn_implementation
+        with _Still(causal):
+            ids = _some_ids(causal)
+            self.packs, self.why = False, ""
+            alone = self(ids, torch.cat([torch.arange(n) for n in TRIED]).to(ids.device), TRIED)
+            if causal.get_output_embeddings() is not None:
+                _check_head(causal, ids, alone)
+            self.why = _unpackable(causal, context) or self._try(causal, ids, alone)
+            self.packs = not self.why
+            if not self.packs:
+                causal.set_attn_implementation(own)
+
+    def _try(self, causal: Any, ids: torch.Tensor, alone: torch.Tensor) -> str:
+        """Read the same tokens packed; why that is another result, or nothing."""
+        causal.set_attn_implementation(NAME)
+        self.packs = True
+        positions = torch.cat([torch.arange(n) for n in TRIED]).to(ids.device)
+        try:
+            apart = _apart(self(ids, positions, TRIED), alone)
+        except (_Unpackable, TypeError) as error:
+            return str(error)
+        return "" if apart <= AGREE.get(alone.dtype, 6e-2) else "packed sequences would change each other"
+
+    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, lengths: tuple[int, ...]) -> torch.Tensor:
+        """The last hidden states [tokens, width] of sequences laid one after the other. `positions` count from 0 in
+        each."""
+        if self.packs:
+            where = Boundaries.of(lengths, ids.device)
+            out = self._decoder(
+                input_ids=ids[None], position_ids=positions[None], boundaries=where, use_cache=False
+            )
+            return out.last_hidden_state[0]  # type: ignore[no-any-return]
+        each = [self._decoder(input_ids=part[None], use_cache=False).last_hidden_state[0] for part in ids.split(lengths)]
+        return torch.cat(each)
 
 
 def use_packed_attention(model: Any, *, context: int) -> None:
-    """Make `model` attend inside sequences alone. Refuses attention that this function would silently change."""
-    config = model.config
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    bent = [name for name in ("attn_logit_softcapping", "attention_chunk_size") if getattr(config, name, None)]
-    if bent or (window and window < context):
-        raise ConfigError(
-            f"{type(model).__name__} bends its attention ({', '.join(bent) or 'sliding window'}): not supported",
-            f"Choose another model{f', or a context of at most {window}' if window else ''}.",
-        )
-    AttentionInterface.register(NAME, packed_attention)
-    AttentionMaskInterface.register(NAME, no_mask)
     model.set_attn_implementation(NAME)
+    del context
+
+
+class _Still:
+    """A model in evaluation, without gradients, for a while."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.training, self.grad = model, model.training, torch.no_grad()
+
+    def __enter__(self) -> None:
+        self.model.eval()
+        self.grad.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.grad.__exit__(*error)
+        self.model.train(self.training)
+
+
+def _some_ids(causal: Any) -> torch.Tensor:
+    """Tokens to try a model with, none of them a special one where the vocabulary is a real one's size."""
+    size = causal.config.get_text_config().vocab_size
+    device = causal.get_input_embeddings().weight.device
+    return (torch.arange(sum(TRIED), device=device) * 7919 + 1013) % size
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference, relative to the length of each token's states."""
+    return float(((a - b).norm(dim=-1) / b.norm(dim=-1)).max())
+
+
+def _unpackable(causal: Any, context: int) -> str:
+    """What a trial with short sequences cannot show."""
+    config = causal.config.get_text_config()
+    if not causal._can_set_attn_implementation():
+        return "its attention is its own"
+    chunk = getattr(config, "attention_chunk_size", None)
+    return f"it attends in chunks of {chunk} tokens" if chunk and chunk < context else ""
+
+
+def _check_head(causal: Any, ids: torch.Tensor, hidden: torch.Tensor) -> None:
+    """The fused loss must be the loss of this model: its logits, from its hidden states."""
+    first = slice(0, TRIED[0])
+    theirs = causal(input_ids=ids[None, first], use_cache=False).logits[0].float()
+    ours = head_of(causal).as_type(hidden.dtype).logits(hidden[first])[0].float()
+    if theirs.shape != ours.shape or _apart(ours, theirs) > AGREE.get(hidden.dtype, 6e-2):
+        raise ConfigError(
+            f"{type(causal).__name__} makes its logits in a way that training does not know",
+            "Choose another model: the loss would not be this one's.",
+        )

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import inf
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gristmill.core.errors import Cancelled
 from gristmill.core.records import digest_of
 from gristmill.core.stage import PassContext
+from gristmill.train.config import TrainConfig
 from gristmill.train.learner import Learner
-from gristmill.train.packing import Order, Packed, Tokens, collate
+from gristmill.train.packing import FORWARD, Example, Order, Packed, Row, collate
 from gristmill.train.schedule import rate_at
-from gristmill.train.stages import SftConfig
+
+Reference = Mapping[str, Sequence[NDArray[np.float32]]]
+"""By split, of each example: the log-probabilities of its sequences under the starting weights."""
 
 RECENT = 10
 """Steps whose mean is the train loss that a checkpoint reports."""
@@ -35,11 +42,11 @@ class Progress:
     worse: int = 0  # evaluations since the best one
     weights_step: int = 0  # the step whose weights the learner holds
 
-    def stepped(self, loss: float, parts: Sequence[Packed]) -> None:
+    def stepped(self, loss: float, lesson: Lesson) -> None:
         self.step += 1
         self.weights_step = self.step
-        self.tokens += sum(len(part.ids) for part in parts)
-        self.supervised += sum(len(part.targets) for part in parts)
+        self.tokens += lesson.tokens
+        self.supervised += lesson.supervised
         self.recent = [*self.recent, loss][-RECENT:]
 
     def evaluated(self, loss: float) -> bool:
@@ -74,34 +81,79 @@ class Keeper(Protocol):
     def restore_best(self, learner: Learner, progress: Progress) -> None: ...
 
 
+class Given(Protocol):
+    """Examples to train on, in memory or on disk."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]: ...  # tokens of each
+
+    @property
+    def sizes(self) -> NDArray[np.float64]: ...  # what each counts in the mean
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one optimiser step, or one evaluation, reads: its forward passes, and what the mean is over."""
+
+    parts: tuple[Packed, ...]
+    total: float
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(part.ids) for part in self.parts)
+
+    @property
+    def supervised(self) -> int:
+        return sum(len(part.targets) for part in self.parts)
+
+
 @dataclass(frozen=True)
 class Course:
-    """What is trained on, in which order, and for how long."""
+    """What is trained on, in which order, and for how long. A function of config, seed and data: nothing of it
+    depends on how often the training was interrupted, or on how many processes share it."""
 
-    config: SftConfig
+    config: TrainConfig
     seed: int
-    sequences: Sequence[Tokens]
+    examples: Given
+    held: Given
     order: Order
     rows: int
-    validation: tuple[Packed, ...] = ()
+    forward: int = FORWARD
+    reference: Reference | None = None
 
     @classmethod
-    def of(cls, config: SftConfig, sequences: Sequence[Tokens], validation: Sequence[Tokens], *, seed: int) -> Course:
+    def of(cls, config: TrainConfig, examples: Given, held: Given, *, seed: int) -> Course:
         per_step = max(1, config.batch // config.context)
-        order = Order(tuple(len(s) for s in sequences), config.context, seed, per_step)
+        order = Order(tuple(examples.lengths.tolist()), config.context, seed, per_step)
         rows = order.rows_for(epochs=config.epochs_or_default, steps=config.steps, tokens=config.tokens)
-        held = Order(tuple(len(s) for s in validation), config.context, 0, 1)
-        parts = tuple(collate([validation[i] for i in row]) for row in held.epoch(0))
-        return cls(config, seed, sequences, order, rows, parts)
+        return cls(config, seed, examples, held, order, rows, config.forward or FORWARD)
 
     @property
     def steps(self) -> int:
         return self.order.steps_for(self.rows)
 
-    def parts(self, step: int) -> list[Packed]:
-        """The forward passes of a step."""
+    def lesson(self, step: int) -> Lesson:
+        """What a step (from 0) reads."""
         rows = self.order.step(step, rows=self.rows)
-        return [collate([self.sequences[i] for i in row]) for row in self.order.passes(rows)]
+        total = float(sum(self.examples.sizes[list(row)].sum() for row in rows))
+        passes = self.order.passes(rows, tokens=self.forward)
+        return Lesson(tuple(self._packed(self.examples, row, "train") for row in passes), total)
+
+    @cached_property
+    def validation(self) -> Lesson | None:
+        if not len(self.held):
+            return None
+        order = Order(tuple(self.held.lengths.tolist()), self.config.context, 0, 1)
+        parts = tuple(self._packed(self.held, row, "validation") for row in order.epoch(0))
+        return Lesson(parts, float(self.held.sizes.sum()))
+
+    def _packed(self, given: Given, row: Row, split: str) -> Packed:
+        reference = [self.reference[split][i] for i in row] if self.reference else ()
+        return collate([given[i] for i in row], reference=reference)
 
     def plan_hash(self, step: int) -> str:
         """The hash of the packing plan that a step's first row lies in."""
@@ -114,13 +166,12 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
     config, steps = course.config, course.steps
     while progress.step < steps and not (config.patience and progress.worse >= config.patience):
         begun = time.perf_counter()
-        parts = course.parts(progress.step)
+        lesson = course.lesson(progress.step)
         rate = rate_at(config, progress.step, steps)
         seed = int(digest_of([course.seed, progress.step])[:15], 16)
-        stepped = learner.step(parts, rate=rate, seed=seed)
-        before = progress.tokens
-        progress.stepped(stepped.loss, parts)
-        speed = (progress.tokens - before) / (time.perf_counter() - begun)
+        stepped = learner.step(lesson.parts, total=lesson.total, rate=rate, seed=seed)
+        progress.stepped(stepped.loss, lesson)
+        speed = lesson.tokens / (time.perf_counter() - begun)
         ctx.metric(
             step=progress.step,
             tokens=progress.tokens,
@@ -129,6 +180,7 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
             lr=rate,
             grad_norm=stepped.grad_norm,
             tokens_per_second=round(speed, 1),
+            **stepped.metrics,
         )
         better = _evaluate(learner, course, progress, ctx)
         ctx.progress(progress.step, steps, loss=round(stepped.loss, 4), tokens_per_second=round(speed))
@@ -147,8 +199,11 @@ def _evaluate(learner: Learner, course: Course, progress: Progress, ctx: PassCon
     """Take the validation loss when one is due: at every `eval_every` steps, and after the last."""
     every = course.config.eval_every
     due = progress.step == course.steps or (every and progress.step % every == 0)
-    if not course.validation or not due:
+    lesson = course.validation if due else None
+    if lesson is None:
         return False
-    better = progress.evaluated(learner.evaluate(course.validation))
-    ctx.metric(step=progress.step, eval_loss=progress.eval_loss or 0.0, best=float(better))
+    held = learner.evaluate(lesson.parts, total=lesson.total)
+    better = progress.evaluated(held.loss)
+    told = {f"eval_{name}": value for name, value in held.metrics.items()}
+    ctx.metric(step=progress.step, eval_loss=held.loss, best=float(better), **told)
     return better

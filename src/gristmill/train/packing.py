@@ -1,4 +1,4 @@
-"""Packs sequences into rows of `context` tokens without padding, and turns rows into what the model reads.
+"""Packs examples into rows of `context` tokens without padding, and turns rows into what the model reads.
 
 Best-fit decreasing: the longest sequence first, each into the fullest row that still holds it. The plan is a
 function of the lengths, the seed and the epoch alone, so that a place in it is two numbers. Sequences never see
@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gristmill.core.records import digest_of
 
 Row = tuple[int, ...]
-"""Indices of the sequences in one row."""
+"""Indices of the examples in one row."""
 
 FORWARD = 1024
 """Tokens of one forward pass: measured 8 % faster than 512, and half a gigabyte of activations for a 135M model."""
@@ -55,15 +55,41 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Sequences one after the other, as the model reads them. `ask` are the positions whose next token is supervised,
-    `targets` those tokens."""
+class Example:
+    """What is learned from at once and never separated: one sequence, or several that a loss compares.
 
-    ids: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    lengths: tuple[int, ...]
-    ask: NDArray[np.int64]
-    targets: NDArray[np.int64]
+    `values` are numbers that the objective needs (a class, a rating). Sequences `beside` are only looked at, without
+    a gradient, when the objective estimates something over a whole step.
+    """
+
+    sequences: tuple[Tokens, ...]
+    values: tuple[float, ...] = ()
+    beside: tuple[Tokens, ...] = ()
+
+    def __len__(self) -> int:
+        """Tokens of its sequences."""
+        return sum(len(sequence) for sequence in self.sequences)
+
+    @property
+    def supervised(self) -> int:
+        return sum(sequence.supervised for sequence in self.sequences)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Examples one after the other, as the model reads them."""
+
+    ids: NDArray[np.int64]  # [tokens]
+    positions: NDArray[np.int64]  # [tokens], from 0 in each sequence
+    lengths: tuple[int, ...]  # [sequences]
+    ask: NDArray[np.int64]  # [asked] positions whose next token is supervised
+    targets: NDArray[np.int64]  # [asked] those tokens
+    owner: NDArray[np.int64]  # [asked] the sequence of each
+    ends: NDArray[np.int64]  # [sequences] position of each one's last token
+    group: NDArray[np.int64]  # [sequences] the example of each
+    values: NDArray[np.float32]  # [examples, values]
+    reference: NDArray[np.float32]  # [sequences] log-probability under the starting weights; empty where none is needed
+    beside: Packed | None = None  # the sequences beside these examples
 
 
 def pack(lengths: Sequence[int], *, context: int, seed: int, epoch: int) -> list[Row]:
@@ -89,19 +115,45 @@ def pack(lengths: Sequence[int], *, context: int, seed: int, epoch: int) -> list
     return [tuple(row) for row in rows]
 
 
-def collate(sequences: Sequence[Tokens]) -> Packed:
-    """Lay sequences one after the other. A position is asked for its next token only inside its own sequence."""
-    lengths = tuple(len(s) for s in sequences)
-    ids = np.concatenate([s.ids for s in sequences])
-    mask = np.concatenate([np.r_[False, s.mask[1:]] for s in sequences])
+def collate(examples: Sequence[Example], *, reference: Sequence[NDArray[np.float32]] = ()) -> Packed:
+    """Lay examples one after the other. A position is asked for its next token only inside its own sequence.
+
+    `reference`: of each example, the log-probabilities under the starting weights of its sequences, then of those
+    beside it.
+    """
+    own = [len(example.sequences) for example in examples]
+    packed = _laid([e.sequences for e in examples], examples, [r[:n] for r, n in zip(reference, own, strict=False)])
+    if not any(example.beside for example in examples):
+        return packed
+    beside = _laid([e.beside for e in examples], examples, [r[n:] for r, n in zip(reference, own, strict=False)])
+    return replace(packed, beside=beside)
+
+
+def _laid(
+    sequences: Sequence[Sequence[Tokens]], examples: Sequence[Example], reference: Sequence[NDArray[np.float32]]
+) -> Packed:
+    flat = [tokens for group in sequences for tokens in group]
+    lengths = [len(tokens) for tokens in flat]
+    mask = np.concatenate([np.r_[False, tokens.mask[1:]] for tokens in flat])
     wanted = np.flatnonzero(mask)
-    positions = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths])
-    return Packed(ids, positions, lengths, wanted - 1, ids[wanted])
+    ids = np.concatenate([tokens.ids for tokens in flat]).astype(np.int64)
+    return Packed(
+        ids=ids,
+        positions=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]),
+        lengths=tuple(lengths),
+        ask=wanted - 1,
+        targets=ids[wanted],
+        owner=np.repeat(np.arange(len(flat)), lengths)[wanted],
+        ends=np.cumsum(lengths) - 1,
+        group=np.repeat(np.arange(len(examples)), [len(group) for group in sequences]),
+        values=np.array([e.values for e in examples], np.float32),
+        reference=np.concatenate(reference) if reference else np.empty(0, np.float32),
+    )
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which sequences each optimiser step reads: a function of (seed, step). Epochs follow one another without a
+    """Which examples each optimiser step reads: a function of (seed, step). Epochs follow one another without a
     break, so that every step but the last is a full one."""
 
     lengths: tuple[int, ...]
@@ -123,11 +175,11 @@ class Order:
         wanted = range(first, min(first + self.rows_per_step, rows))
         return [self.epoch(at // per_epoch)[at % per_epoch] for at in wanted]
 
-    def passes(self, rows: Sequence[Row]) -> list[Row]:
-        """Rows joined into forward passes of at most FORWARD tokens (or one row): larger products run faster."""
+    def passes(self, rows: Sequence[Row], *, tokens: int = FORWARD) -> list[Row]:
+        """Rows joined into forward passes of at most `tokens` (or one row): larger products run faster."""
         out: list[Row] = []
         for row in rows:
-            if out and self.row_tokens(out[-1]) + self.row_tokens(row) <= FORWARD:
+            if out and self.row_tokens(out[-1]) + self.row_tokens(row) <= tokens:
                 out[-1] += row
             else:
                 out.append(row)

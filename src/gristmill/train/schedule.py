@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import cos, pi
 
-from gristmill.train.stages import SftConfig
+from gristmill.train.config import TrainConfig
 
 
-def rate_at(config: SftConfig, step: int, steps: int) -> float:
+def rate_at(config: TrainConfig, step: int, steps: int) -> float:
     """The rate of a step (from 0) of `steps`: up in a line over the warm-up, then down to `final_rate` at the last
     step."""
     if step < config.warmup_steps:

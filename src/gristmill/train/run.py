@@ -1,4 +1,4 @@
-"""`train.sft`: text and chat samples teach a model, by adapters or in all its weights.
+"""The pass of every objective: samples teach a model, by adapters or in all its weights.
 
 In the stage's folder: `mask_report.json` (what the loss sees, before the first step), `checkpoints/` (while training),
 `adapter/` (with lora), and `final/`: the merged model as any library loads it, with tokenizer, template and manifest.
@@ -25,12 +25,11 @@ from gristmill.models.lora import attach
 from gristmill.models.merge import write_merged
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights
+from gristmill.train.config import TrainConfig
 from gristmill.train.examples import Examples, encode, mask_report
-from gristmill.train.stages import SftConfig
+from gristmill.train.objective import Objective, objective_of
 
 FINAL, ADAPTER, CHECKPOINTS, REPORT = "final", "adapter", "checkpoints", "mask_report.json"
-_NOT_IDENTITY = {"needs", "after", "max_failures", "save_every", "keep", "threads"}
-"""Settings that do not change what is learned."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,21 @@ class Data:
     validation: Examples
 
 
-def run(config: SftConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
+def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     """Train on samples whose split is missing or `train`; `validation` gives the evaluation loss, `test` is never
     seen."""
     weights: Weights = ctx.weights(config.model)
     renderer = Renderer.load(weights)
-    data = _read(config, samples(records), renderer)
-    _report(data, renderer, ctx)
+    objective = objective_of(config)
+    data = _read(config, samples(records), objective, renderer)
+    _report(data, objective, renderer, ctx)
     yield from data.train.dropped
     yield from data.validation.dropped
     identity = _identity(config, data, weights, renderer, ctx.seed)
     with pinned_threads(config.threads) as threads:
         manifest = _finished(ctx.folder / FINAL, identity)
         if manifest is None:
-            manifest = _train(config, data, weights, renderer, identity | {"threads": threads}, ctx)
+            manifest = _train(config, objective, data, weights, renderer, identity | {"threads": threads}, ctx)
     yield Checkpoint(
         base=weights.sha256,
         manifest=manifest.sha256,
@@ -62,7 +62,7 @@ def run(config: SftConfig, records: Iterable[Record], ctx: PassContext) -> PassR
     )
 
 
-def _read(config: SftConfig, given: list[Sample], renderer: Renderer) -> Data:
+def _read(config: TrainConfig, given: list[Sample], objective: Objective, renderer: Renderer) -> Data:
     if config.context > renderer.context:
         raise ConfigError(
             f"context is {config.context} tokens, and the model reads {renderer.context}",
@@ -74,22 +74,22 @@ def _read(config: SftConfig, given: list[Sample], renderer: Renderer) -> Data:
             "eval_every is set, and no sample is marked for validation",
             "Mark some with a curate.split stage (validation: 0.1), or leave eval_every and patience out.",
         )
-    return Data(*(encode(split[name], renderer, context=config.context) for name in ("train", "validation")))
+    return Data(*(encode(split[name], objective, renderer) for name in ("train", "validation")))
 
 
-def _report(data: Data, renderer: Renderer, ctx: PassContext) -> None:
+def _report(data: Data, objective: Objective, renderer: Renderer, ctx: PassContext) -> None:
     """Say what will be trained on before anything is: in the stage's folder, and as an event."""
-    report = mask_report(data.train, data.validation, renderer)
+    report = mask_report(data.train, data.validation, objective, renderer)
     with atomic(ctx.folder / REPORT) as file:
         file.write(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     plain = {key: value for key, value in report.items() if isinstance(value, int | float | str)}
     ctx.metric(mask_report=REPORT, **plain)
 
 
-def _identity(config: SftConfig, data: Data, weights: Weights, renderer: Renderer, seed: int) -> dict[str, Any]:
+def _identity(config: TrainConfig, data: Data, weights: Weights, renderer: Renderer, seed: int) -> dict[str, Any]:
     """What makes this training the one it is."""
     return {
-        "config": digest_of(config.model_dump(mode="json", exclude=_NOT_IDENTITY)),
+        "config": digest_of(config.learned()),
         "samples": digest_of([s.digest for s in data.train.samples]),
         "validation": digest_of([s.digest for s in data.validation.samples]),
         "base": weights.sha256,
@@ -109,7 +109,8 @@ def _finished(folder: Path, identity: dict[str, Any]) -> checkpoint.Manifest | N
 
 
 def _train(
-    config: SftConfig,
+    config: TrainConfig,
+    objective: Objective,
     data: Data,
     weights: Weights,
     renderer: Renderer,
@@ -126,8 +127,8 @@ def _train(
     if config.lora:
         torch.manual_seed(ctx.seed)
         model = attach(model, config.lora)
-    learner = Learner(model, config)
-    course = Course.of(config, data.train.sequences, data.validation.sequences, seed=ctx.seed)
+    learner = Learner(model, objective, config)
+    course = Course.of(config, data.train, data.validation, seed=ctx.seed)
     keeper = CheckpointKeeper(ctx.folder / CHECKPOINTS, identity, course, config.keep, ctx.metric)
     progress = keeper.restore(learner)
     train(learner, course, progress, keeper, ctx)
