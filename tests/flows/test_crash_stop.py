@@ -130,8 +130,9 @@ def test_a_second_signal_stops_at_once_and_costs_at_most_what_was_in_flight(
 @pytest.mark.slow
 def test_killed_under_load_everything_confirmed_is_there(tmp_path: Path) -> None:
     """Sixty-four at once, killed three times. What the server answered and the store lacks was in flight, or had come
-    and was on its way to disk: at most as many again."""
+    and was on its way to disk: at most half as many."""
     concurrency, kills = 64, 3
+    most = concurrency + concurrency // 2
     with fake_server(latency_ms=20) as fake:
         project = Project(tmp_path)
         for number in range(60):
@@ -145,10 +146,10 @@ def test_killed_under_load_everything_confirmed_is_there(tmp_path: Path) -> None
                 os.kill(running.process.pid, signal.SIGKILL)
                 running.process.wait()
             lost = len(fake.stats()["answered"]) - kept_answers(project)
-            assert 0 <= lost <= 2 * concurrency
+            assert 0 <= lost <= most
         assert project.go()["state"] == "finished"
         assert kept_answers(project) == len(fake.stats()["answered"])
-        assert repeated(fake) <= 2 * concurrency * kills
+        assert repeated(fake) <= most * kills
 
 
 def kept_answers(project: Project) -> int:
