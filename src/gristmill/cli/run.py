@@ -56,7 +56,7 @@ def carry_out(
 
     os.environ[LEVEL] = log  # child processes hear it too
     stop = threading.Event()
-    _catch_signals(stop)
+    catch_signals(stop)
     with make_display(plan, workspace, quiet=quiet or json) as display:
         outcome = execute(plan, workspace, name=name, listeners=(display,), stop=stop, retry=retry)
     if json:
@@ -69,7 +69,7 @@ def carry_out(
         raise typer.Exit(4)
 
 
-def _catch_signals(stop: threading.Event) -> None:
+def catch_signals(stop: threading.Event) -> None:
     """Once: stop at the next safe place. Twice: stop at once (nothing is lost: what was answered is on disk). The run
     may be stopping already, by `gristmill stop` or its budget of time: that is nobody's first signal."""
     asked = threading.Event()

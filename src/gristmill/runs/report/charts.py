@@ -45,7 +45,7 @@ def intervals(bars: Sequence[Bar]) -> str:
             f'<path class="whisker" d="M{x0:.1f} {y + 10}H{x1:.1f}M{x0:.1f} {y + 4}v12M{x1:.1f} {y + 4}v12"/>'
             f'<text class="value" x="{left + span + 12}" y="{y + 15}">{bar.value:.0%} · {escape(bar.note)}</text></g>'
         )
-    return _svg(height, parts)
+    return svg(height, parts)
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, y_name: str) -> str:
@@ -87,7 +87,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, 
             f'<text class="legend line{i}" x="{WIDTH - right}" y="{top + 14 + 16 * i}" text-anchor="end">'
             f"{escape(name)} ({escape(y_name)})</text>"
         )
-    return _svg(height, parts)
+    return svg(height, parts)
 
 
 def histogram(values: Sequence[int], *, name: str, bins: int = 24) -> str:
@@ -116,7 +116,7 @@ def histogram(values: Sequence[int], *, name: str, bins: int = 24) -> str:
         parts.append(f'<text class="tick" x="{x:.0f}" y="{height - 14}" text-anchor="middle">{mark:.0f}</text>')
     parts.append(f'<text class="tick" x="{WIDTH / 2}" y="{height - 1}" text-anchor="middle">{escape(name)}</text>')
     parts.append(f'<text class="tick" x="{left - 8}" y="20" text-anchor="end">{max(counts)}</text>')
-    return _svg(height, parts)
+    return svg(height, parts)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def funnel(flows: Sequence[Flow]) -> str:
             f'width="{max(span * flow.given / widest, 1):.1f}"/>'
             f'<text class="value" x="{left + span + 12}" y="{y + 15}">{flow.taken} → {flow.given}{dropped}</text></g>'
         )
-    return _svg(row * len(flows) + 8, parts)
+    return svg(row * len(flows) + 8, parts)
 
 
 def _label(text: str) -> str:
@@ -156,6 +156,7 @@ def _label(text: str) -> str:
     return text if len(text) <= 20 else text[:19] + "…"
 
 
-def _svg(height: float, parts: Sequence[str]) -> str:
-    svg = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(parts)}</svg>'
-    return f"<div class=scroll>{svg}</div>"  # on a narrow screen it keeps its size and is moved sideways
+def svg(height: float, parts: Sequence[str]) -> str:
+    """A drawing of the page's width."""
+    drawn = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(parts)}</svg>'
+    return f"<div class=scroll>{drawn}</div>"  # on a narrow screen it keeps its size and is moved sideways

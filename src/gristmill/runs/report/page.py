@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from html import escape
-from importlib.resources import files
 from itertools import islice
 from typing import Any
 
@@ -17,6 +16,7 @@ from gristmill.runs.figures import counted, money
 from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.report import charts
 from gristmill.runs.report.costs import cost_table, limits
+from gristmill.runs.report.sheet import section, sheet
 
 SHOWN = 12
 """Samples and exam questions on the page; all of them are in the run's folder."""
@@ -33,26 +33,15 @@ def write_report(folder: RunFolder) -> None:
     parts = [
         _head(folder, summary, exams),
         *(_exam(report) for report in exams),
-        _section("Funnel", charts.funnel([_flow(name, output) for name, output in outputs.items()])),
+        section("Funnel", charts.funnel([_flow(name, output) for name, output in outputs.items()])),
         _drops(outputs),
-        _section("Cost", cost_table(summary.get("paid", []), outputs)),
-        _section("Calls in flight", limits(folder)),
+        section("Cost", cost_table(summary.get("paid", []), outputs)),
+        section("Calls in flight", limits(folder)),
         _loss(folder),
         *_samples(outputs),
         _again(folder, summary),
     ]
-    style = (files("gristmill.runs.report") / "page.css").read_text("utf-8")
-    title = escape(f"{folder.manifest['name']} · Gristmill")
-    write_text(
-        folder.path / "report.html",
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{style}</style></head>'
-        f"<body>{''.join(parts)}</body></html>\n",
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
+    write_text(folder.path / "report.html", sheet(folder.manifest["name"], parts))
 
 
 def _head(folder: RunFolder, summary: dict[str, Any], exams: list[Report]) -> str:
@@ -97,7 +86,7 @@ def _exam(report: Report) -> str:
         for arm, a in arms.items()
     ]
     tables = "".join(_breakdown(title, arms, key) for title, key in (("document", "documents"), ("kind", "kinds")))
-    return _section(report.title, charts.intervals(bars) + tables) + _questions(report)
+    return section(report.title, charts.intervals(bars) + tables) + _questions(report)
 
 
 def _breakdown(title: str, arms: dict[str, Any], key: str) -> str:
@@ -125,7 +114,7 @@ def _questions(report: Report) -> str:
     arms = list(_arms(report))
     head = "".join(f"<th>{escape(name)}</th>" for name in ("question", "right answer", *arms))
     rows = "".join(_question(q, arms) for q in asked[: SHOWN * 2] if isinstance(q, dict))
-    return _section("What they answered", f"<div class='scroll answers'><table><tr>{head}</tr>{rows}</table></div>")
+    return section("What they answered", f"<div class='scroll answers'><table><tr>{head}</tr>{rows}</table></div>")
 
 
 def _question(q: dict[str, Any], arms: list[str]) -> str:
@@ -165,7 +154,7 @@ def _drops(outputs: dict[str, Output]) -> str:
                 for reason, n in sorted(reasons.items(), key=lambda item: -item[1])
             ]
     head = "<tr><th>stage</th><th>what became of it</th><th>reason</th><th class=n>records</th></tr>"
-    return _section("Dropped, and why", f"<div class=scroll><table>{head}{''.join(rows)}</table></div>" if rows else "")
+    return section("Dropped, and why", f"<div class=scroll><table>{head}{''.join(rows)}</table></div>" if rows else "")
 
 
 def _dead_letters(output: Output) -> dict[str, int]:
@@ -185,7 +174,7 @@ def _loss(folder: RunFolder) -> str:
                 if key in event:
                     stage.setdefault(name, []).append((event["step"], event[key]))
     return "".join(
-        _section(f"Loss of {stage}", charts.curves(series, x_name="step", y_name="nats per token"))
+        section(f"Loss of {stage}", charts.curves(series, x_name="step", y_name="nats per token"))
         for stage, series in lines.items()
         if series
     )
@@ -201,8 +190,8 @@ def _samples(outputs: dict[str, Output]) -> list[str]:
     quoted = [s for s in found if s.quotes]
     spread = islice(quoted[:: max(1, len(quoted) // SHOWN)], SHOWN)
     return [
-        _section("Sample lengths", charts.histogram(words, name="words")),
-        _section("Samples beside their sources", "".join(_pair(s) for s in spread)),
+        section("Sample lengths", charts.histogram(words, name="words")),
+        section("Samples beside their sources", "".join(_pair(s) for s in spread)),
     ]
 
 
@@ -223,7 +212,7 @@ def _again(folder: RunFolder, summary: dict[str, Any]) -> str:
     recipe = (folder.path / "recipe.yaml").read_text("utf-8")
     facts = {k: manifest[k] for k in ("models", "inputs", "prompts", "prices", "attempts") if k in manifest}
     spent = orjson.dumps({"state": summary["state"], **facts}, option=orjson.OPT_INDENT_2).decode()
-    return _section(
+    return section(
         "How to do it again",
         f"<pre>{escape(recipe)}</pre><details><summary>what it ran on</summary><pre>{escape(spent)}</pre></details>",
     )
