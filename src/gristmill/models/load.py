@@ -7,7 +7,7 @@ model that refuses to be saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +51,15 @@ def load_model(
         model = _from_gguf(weights, how) if weights.form == "gguf" else _from_folder(weights, how)
     model.eval()
     return model if quantize else model.to(device)  # type: ignore[arg-type]
+
+
+def from_state(
+    kind: type[PreTrainedModel], config: Any, state: Mapping[str, torch.Tensor], *, dtype: str
+) -> PreTrainedModel:
+    """A model of weights in memory, made the way that files are loaded."""
+    with _quiet():
+        how = {"config": config, "state_dict": dict(state), "dtype": getattr(_torch(), dtype)}
+        return _load(kind, None, scored=False, **how).eval()
 
 
 def _from_gguf(weights: Weights, how: dict[str, Any]) -> PreTrainedModel:

@@ -7,21 +7,12 @@ where it listens; everything llama.cpp prints goes to stderr.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
-
-
-def die_with(parent: int) -> None:
-    """The kernel kills this process when its parent ends; a parent that ended before this line is seen by its pid."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+from gristmill.core.lifeline import die_with
 
 
 def main() -> None:
