@@ -84,7 +84,7 @@ def test_ids_are_those_of_transformers(tmp_path: Path) -> None:
 
 def test_a_gguf_and_the_folder_saved_from_it_render_equally(tmp_path: Path) -> None:
     ours = Renderer.load(smol())
-    theirs = Renderer.load(with_template(tmp_path / "m", ours._vocabulary.template))
+    theirs = Renderer.load(with_template(tmp_path / "m", ours.vocabulary.template))
     assert theirs.template_hash == ours.template_hash
     assert theirs.stop_ids == ours.stop_ids == {2}
     for text in TEXTS:

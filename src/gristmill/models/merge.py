@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gristmill.core.errors import CheckpointError
-from gristmill.models import catalogue, checkpoint
+from gristmill.models import catalogue, checkpoint, reread
+from gristmill.models.load import from_state, load_model
 from gristmill.models.renderer import Renderer
-from gristmill.models.state import save_tensors
+from gristmill.models.state import save_tensors, size_of
 from gristmill.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -16,33 +18,84 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-_PEFT = "base_model.model."
+PEFT = "base_model.model."
+"""What peft puts before the names of a model's parts."""
 
 
-def merged_state(model: PreTrainedModel | PeftModel, *, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Every weight by its plain name, adapters added in float32, rounded once to `dtype`. The model is not changed."""
+def merged_state(
+    model: PreTrainedModel | PeftModel, *, dtype: torch.dtype, base: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """Every weight by its plain name, adapters added in float32, rounded once to `dtype`. The model is not changed.
+
+    `base`: the weights that adapters are merged into, by name, where the model holds them in 4 bits only.
+    """
     import torch
     from peft.tuners.lora import LoraLayer
 
-    deltas = {
-        f"{name.removeprefix(_PEFT)}.weight": sum(
-            (module.get_delta_weight(adapter).float() for adapter in module.active_adapters),
-            start=torch.zeros((), dtype=torch.float32),
-        )
-        for name, module in model.named_modules()
-        if isinstance(module, LoraLayer)
-    }
-    state = {}
+    from gristmill.models.tokens import HeadBeside, beside
+
+    adapted = {_plain(name): m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
+    grown = {_plain(name): m for name, m in beside(model)}
+    state: dict[str, torch.Tensor] = dict(base) if base is not None else {}
     with torch.no_grad():
-        for key, value in model.state_dict().items():
-            name = key.removeprefix(_PEFT).replace(".base_layer.", ".")
-            if ".lora_" not in name:
-                state[name] = (value.float() + deltas.pop(name).cpu() if name in deltas else value).to(dtype)
-    if model.config.tie_word_embeddings:
-        state.pop("lm_head.weight", None)
-    if deltas:
-        raise CheckpointError(f"adapters without a weight to merge into: {', '.join(deltas)}", "Adapt linear layers.")
-    return state
+        for key, value in model.state_dict().items() if base is None else ():
+            name = _plain(key)
+            if not _inside(name, adapted) and not _inside(name, grown):
+                state[name] = value
+        for name, layer in adapted.items():
+            under: Any = layer.get_base_layer()
+            state[f"{name}.weight"] = _merged(layer, under.weight if base is None else base[f"{name}.weight"])
+            if under.bias is not None:
+                state[f"{name}.bias"] = under.bias
+        for name, part in grown.items():
+            state[f"{name}.weight"] = part.weight
+            if isinstance(part, HeadBeside) and part.bias is not None:
+                state[f"{name}.bias"] = part.bias
+        if model.config.tie_word_embeddings:
+            state = {name: value for name, value in state.items() if name not in _heads(model)}
+        return {name: value.detach().cpu().to(dtype) for name, value in state.items()}
+
+
+def _merged(layer: Any, weight: torch.Tensor) -> torch.Tensor:
+    """W + s·BA, with s = alpha / r or, for rsLoRA, alpha / √r (Kalajdzievski 2023). DoRA (Liu et al. 2024, eq. 5) then
+    gives every output's row the length that it learned: m · (W + s·BA) / ‖W + s·BA‖."""
+    import torch
+
+    (adapter,) = layer.active_adapters
+    whole: torch.Tensor = weight.float() + layer.get_delta_weight(adapter).float().to(weight.device)
+    if adapter not in layer.lora_magnitude_vector:
+        return whole
+    across = 0 if getattr(layer, "fan_in_fan_out", False) else 1
+    magnitude: torch.Tensor = layer.lora_magnitude_vector[adapter].weight.float().to(weight.device)
+    share: torch.Tensor = magnitude / torch.linalg.vector_norm(whole, dim=across)
+    return whole * share.unsqueeze(across)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(PEFT)
+
+
+def _inside(name: str, owners: Mapping[str, Any]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:at]) in owners for at in range(1, len(parts)))
+
+
+def _heads(model: Any) -> set[str]:
+    head = model.get_output_embeddings()
+    return {f"{_plain(name)}.weight" for name, module in model.named_modules() if module is head}
+
+
+def stated_base(model: PreTrainedModel | PeftModel, base: Weights) -> dict[str, str]:
+    """What a manifest says of the base: where it was, its hash, and the precision it had under the adapters."""
+    known = next((name for name, entry in catalogue.CATALOGUE.items() if entry.sha256 == base.sha256), None)
+    whole: Any = model
+    plain = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+    held = "float32" if _in_four_bits(plain) else str(plain.dtype).removeprefix("torch.")
+    return {"path": known or str(base.path), "form": base.form, "sha256": base.sha256, "dtype": held}
+
+
+def _in_four_bits(plain: Any) -> bool:
+    return bool(getattr(plain, "is_quantized", False))
 
 
 def write_merged(
@@ -56,21 +109,28 @@ def write_merged(
 ) -> checkpoint.Manifest:
     """Write the folder that transformers, the exam and the server load.
 
-    float32 by default: adapters move many weights by less than a bfloat16 step, which rounding would undo.
+    float32 by default: adapters move many weights by less than a bfloat16 step, which rounding would undo. Adapters
+    over a base in 4 bits are merged into the base as it was before it was quantised. The folder is handed on only once
+    a fresh process has read the same model from it.
     """
     import torch
     from peft import PeftModel
 
     kind = getattr(torch, dtype)
-    known = next((name for name, entry in catalogue.CATALOGUE.items() if entry.sha256 == base.sha256), None)
-    stated = {"base": {"path": known or str(base.path), "form": base.form, "sha256": base.sha256}, "dtype": dtype}
-    stated |= {"template": renderer.template_hash, **(metadata or {})}
     plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    stated = {"base": stated_base(model, base), "dtype": dtype, "template": renderer.template_hash, **(metadata or {})}
     config = plain.config.to_dict() | {"dtype": dtype, "architectures": [type(plain).__name__]}
-    with checkpoint.staged(folder, metadata=stated) as temp:
-        save_tensors(temp / "model.safetensors", merged_state(model, dtype=kind))
-        type(plain.config).from_dict(config).save_pretrained(temp)
+    config.pop("quantization_config", None)
+    whole = load_model(base, dtype="float32").state_dict() if _in_four_bits(plain) else None
+    reread.READER.start()
+    state, settings = merged_state(model, dtype=kind, base=whole), type(plain.config).from_dict(config)
+    with checkpoint.staged(folder, metadata=stated, size=size_of(state.values())) as temp:
+        save_tensors(temp / "model.safetensors", state)
+        settings.save_pretrained(temp)
         if plain.generation_config is not None:
+            plain.generation_config.eos_token_id = sorted(renderer.vocabulary.ends)
             plain.generation_config.save_pretrained(temp)
         renderer.save_tokenizer(temp)
-    return checkpoint.verify(folder)
+        memory = partial(from_state, type(plain), settings, state, dtype=dtype)
+        reread.require_same(temp, memory, renderer=renderer, dtype=dtype)
+    return checkpoint.read_manifest(folder)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -70,7 +70,8 @@ class Renderer:
 
     def extended(self, tokens: Sequence[str], *, template: str | None = None) -> Renderer:
         """The renderer with more tokens and perhaps another chat template; see `Vocabulary.extended`."""
-        return Renderer(self.vocabulary.extended(tokens, template=template))
+        renderer = Renderer(self.vocabulary.extended(tokens, template=template))
+        return renderer if template is None else Renderer(replace(renderer.vocabulary, ends=renderer.stop_ids))
 
     def chat(self, messages: Sequence[Message], *, generate: bool = False) -> Rendered:
         """A conversation. With `generate`, what a server is sent: it ends where the answer begins, and no loss is seen.

@@ -73,7 +73,7 @@ class Vocabulary:
         special = {t: bool(_LOOKS_CONTROL.fullmatch(t)) for t in tokens}
         tokenizer.add_tokens([AddedToken(t, special=special[t], normalized=False) for t in tokens])
         tokenizer.encode_special_tokens = True
-        ids = {t: tokenizer.token_to_id(t) for t in tokens}
+        ids = {t: tokenizer.get_vocab()[t] for t in tokens}
         return replace(
             self,
             tokenizer=tokenizer,
