@@ -12,13 +12,14 @@ and alone must agree on the model itself, and so must its logits with what `loss
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from gristmill.core.errors import ConfigError
 from gristmill.train.loss import head_of
@@ -26,8 +27,8 @@ from gristmill.train.loss import head_of
 NAME = "gristmill_packed"
 TRIED = (5, 9, 3)
 """Lengths of the sequences that a model is tried with: a leak would reach the second and the third."""
-AGREE = {torch.float32: 1e-4, torch.float64: 1e-6}
-"""Largest relative difference that is rounding; 16-bit weights: 6e-2. A leak is as large as the states themselves."""
+AGREE, ROUGHLY = {torch.float32: 1e-4, torch.float64: 1e-6}, 6e-2
+"""Largest relative difference that is rounding, and that of 16-bit weights. A leak is as large as the states."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class _Unpackable(Exception):
     """A model asks its attention for something that only its own attention does."""
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -58,7 +59,6 @@ def packed_attention(
     attention_mask: torch.Tensor | None,  # noqa: ARG001  (transformers' signature; `_no_mask` never builds one)
     *,
     boundaries: Boundaries | None = None,
-    lengths: tuple[int, ...] = (),
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -73,7 +73,6 @@ def packed_attention(
     """
     if s_aux is not None or position_bias is not None or not getattr(module, "is_causal", True):
         raise _Unpackable("its attention has sinks, a position bias, or looks ahead")
-    boundaries = Boundaries(lengths, None) if lengths else boundaries
     if boundaries is None:
         raise _Unpackable("it does not tell its attention where sequences lie")
     longest = max(boundaries.lengths)
@@ -84,7 +83,7 @@ def packed_attention(
     wide = torch.promote_types(query.dtype, torch.float32)
     parts = zip(*(x.to(wide).split(boundaries.lengths, dim=2) for x in (query, key, value)), strict=True)
     out = [_one(*part, scaling=scaling, dropout=dropout, window=window, softcap=softcap) for part in parts]
-    return torch.cat(out, dim=2).transpose(1, 2).to(value.dtype, memory_format=torch.contiguous_format), None
+    return torch.cat([x.transpose(1, 2) for x in out], dim=1).to(value.dtype), None
 
 
 def _flash(
@@ -99,14 +98,13 @@ def _flash(
     """All sequences in one kernel. Its window counts the tokens before one, without that one itself."""
     from torch.nn.attention.varlen import varlen_attn
 
-    flat = [x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value)]
+    q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     reach = (-1 if window is None else window - 1, 0)
     grouped = query.shape[1] != key.shape[1]
-    out = varlen_attn(
-        *flat, starts, starts, longest, longest, scale=scaling, window_size=reach, enable_gqa=grouped
+    out: Any = varlen_attn(
+        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=reach, enable_gqa=grouped
     )
-    assert isinstance(out, torch.Tensor)
-    return out[None]
+    return out[None]  # type: ignore[no-any-return]
 
 
 def _one(
@@ -121,20 +119,23 @@ def _one(
 ) -> torch.Tensor:
     """One sequence, in fp32 whatever the model's type is: exact softmax, and for short sequences the CPU's kernel is
     three times as fast as in bf16."""
-    length, grouped = q.shape[2], q.shape[1] != k.shape[1]
-    seen = None
-    if softcap or (window is not None and window < length):
-        seen = torch.ones(length, length, dtype=torch.bool, device=q.device).tril_()
-        seen = seen if window is None else seen.triu_(1 - window)
-    if not softcap:
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=seen, is_causal=seen is None, scale=scaling, dropout_p=dropout, enable_gqa=grouped
-        )
-    assert seen is not None
-    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-    scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~seen, float("-inf"))
-    return F.dropout(scores.softmax(-1), dropout) @ v
+    if softcap:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+        scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~_seen(q, window), float("-inf"))
+        return F.dropout(scores.softmax(-1), dropout) @ v
+    far = window is not None and window < q.shape[2]
+    grouped, mask = q.shape[1] != k.shape[1], _seen(q, window) if far else None
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=not far, scale=scaling, dropout_p=dropout, enable_gqa=grouped
+    )
+
+
+def _seen(q: torch.Tensor, window: int | None) -> torch.Tensor:
+    """[tokens, tokens] which keys (columns) a query sees: those up to its own place, `window` of them."""
+    length = q.shape[2]
+    seen = torch.ones(length, length, dtype=torch.bool, device=q.device).tril_()
+    return seen if window is None else seen.triu_(1 - window)
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
@@ -149,69 +150,74 @@ class Backbone:
     """A causal model below its head. `packs`: whether sequences are read together; if not, `why`."""
 
     def __init__(self, causal: Any, *, context: int) -> None:
-        """Settles how sequences up to `context` tokens are read, by trying it on the model."""
-        self._decoder = causal.get_decoder()
-        own = causal.config._attn_implementation
-        with _Still(causal):
-            ids = _some_ids(causal)
-            self.packs, self.why = False, ""
-            alone = self(ids, torch.cat([torch.arange(n) for n in TRIED]).to(ids.device), TRIED)
+        """Settles how sequences of up to `context` tokens are read, by trying it on the model."""
+        self._causal, self._below, self._own = causal, below_head(causal), causal.config._attn_implementation
+        self.packs, self.why = False, ""
+        with _still(causal):
+            ids, positions = _some_ids(causal)
+            alone = self(ids, positions, TRIED)
             if causal.get_output_embeddings() is not None:
                 _check_head(causal, ids, alone)
-            self.why = _unpackable(causal, context) or self._try(causal, ids, alone)
-            self.packs = not self.why
-            if not self.packs:
-                causal.set_attn_implementation(own)
+            self.why = _unpackable(causal, context) or self._try(ids, positions, alone)
+        self.packs = not self.why
+        if not self.packs:
+            causal.set_attn_implementation(self._own)
 
-    def _try(self, causal: Any, ids: torch.Tensor, alone: torch.Tensor) -> str:
-        """Read the same tokens packed; why that is another result, or nothing."""
-        causal.set_attn_implementation(NAME)
+    def _try(self, ids: torch.Tensor, positions: torch.Tensor, alone: torch.Tensor) -> str:
+        """Read the same tokens packed: why that is another result, or nothing."""
+        self._causal.set_attn_implementation(NAME)
         self.packs = True
-        positions = torch.cat([torch.arange(n) for n in TRIED]).to(ids.device)
         try:
             apart = _apart(self(ids, positions, TRIED), alone)
         except (_Unpackable, TypeError) as error:
             return str(error)
-        return "" if apart <= AGREE.get(alone.dtype, 6e-2) else "packed sequences would change each other"
+        return "" if apart <= AGREE.get(alone.dtype, ROUGHLY) else "packed sequences would change each other"
+
+    @contextmanager
+    def own_attention(self) -> Iterator[None]:
+        """The model with the attention it came with, for a while: to generate, which needs a cache."""
+        self._causal.set_attn_implementation(self._own)
+        try:
+            yield
+        finally:
+            self._causal.set_attn_implementation(NAME if self.packs else self._own)
 
     def __call__(self, ids: torch.Tensor, positions: torch.Tensor, lengths: tuple[int, ...]) -> torch.Tensor:
         """The last hidden states [tokens, width] of sequences laid one after the other. `positions` count from 0 in
         each."""
         if self.packs:
             where = Boundaries.of(lengths, ids.device)
-            out = self._decoder(
-                input_ids=ids[None], position_ids=positions[None], boundaries=where, use_cache=False
-            )
+            out = self._below(input_ids=ids[None], position_ids=positions[None], boundaries=where, use_cache=False)
             return out.last_hidden_state[0]  # type: ignore[no-any-return]
-        each = [self._decoder(input_ids=part[None], use_cache=False).last_hidden_state[0] for part in ids.split(lengths)]
+        each = [self._below(input_ids=part[None], use_cache=False).last_hidden_state[0] for part in ids.split(lengths)]
         return torch.cat(each)
 
 
-def use_packed_attention(model: Any, *, context: int) -> None:
-    model.set_attn_implementation(NAME)
-    del context
-
-
-class _Still:
+@contextmanager
+def _still(model: Any) -> Iterator[None]:
     """A model in evaluation, without gradients, for a while."""
-
-    def __init__(self, model: Any) -> None:
-        self.model, self.training, self.grad = model, model.training, torch.no_grad()
-
-    def __enter__(self) -> None:
-        self.model.eval()
-        self.grad.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.grad.__exit__(*error)
-        self.model.train(self.training)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
-def _some_ids(causal: Any) -> torch.Tensor:
-    """Tokens to try a model with, none of them a special one where the vocabulary is a real one's size."""
-    size = causal.config.get_text_config().vocab_size
+def below_head(causal: Any) -> Any:
+    """The part of a causal model that makes hidden states."""
+    for part in (causal.get_decoder(), causal.base_model, getattr(causal, "model", None)):
+        if isinstance(part, PreTrainedModel) and part is not causal:
+            return part
+    raise ConfigError(f"{type(causal).__name__} has no backbone below its head", "Choose another model.")
+
+
+def _some_ids(causal: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens to try a model with, and their positions."""
     device = causal.get_input_embeddings().weight.device
-    return (torch.arange(sum(TRIED), device=device) * 7919 + 1013) % size
+    ids = (torch.arange(sum(TRIED), device=device) * 7919 + 1013) % causal.config.get_text_config().vocab_size
+    return ids, torch.cat([torch.arange(length, device=device) for length in TRIED])
 
 
 def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -233,7 +239,7 @@ def _check_head(causal: Any, ids: torch.Tensor, hidden: torch.Tensor) -> None:
     first = slice(0, TRIED[0])
     theirs = causal(input_ids=ids[None, first], use_cache=False).logits[0].float()
     ours = head_of(causal).as_type(hidden.dtype).logits(hidden[first])[0].float()
-    if theirs.shape != ours.shape or _apart(ours, theirs) > AGREE.get(hidden.dtype, 6e-2):
+    if theirs.shape != ours.shape or _apart(ours, theirs) > AGREE.get(hidden.dtype, ROUGHLY):
         raise ConfigError(
             f"{type(causal).__name__} makes its logits in a way that training does not know",
             "Choose another model: the loss would not be this one's.",
