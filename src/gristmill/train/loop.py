@@ -17,7 +17,8 @@ from gristmill.core.records import digest_of
 from gristmill.core.stage import PassContext
 from gristmill.train.config import TrainConfig
 from gristmill.train.learner import Learner
-from gristmill.train.packing import FORWARD, Example, Order, Packed, Row, collate
+from gristmill.train.order import FORWARD, Order, Row
+from gristmill.train.packing import Example, Packed, collate
 from gristmill.train.schedule import rate_at
 
 Reference = Mapping[str, Sequence[NDArray[np.float32]]]
@@ -128,7 +129,7 @@ class Course:
     @classmethod
     def of(cls, config: TrainConfig, examples: Given, held: Given, *, seed: int) -> Course:
         per_step = max(1, config.batch // config.context)
-        order = Order(tuple(examples.lengths.tolist()), config.context, seed, per_step)
+        order = Order(examples.lengths, config.context, seed, per_step, config.packing)
         rows = order.rows_for(epochs=config.epochs_or_default, steps=config.steps, tokens=config.tokens)
         return cls(config, seed, examples, held, order, rows, config.forward or FORWARD)
 
@@ -147,7 +148,7 @@ class Course:
     def validation(self) -> Lesson | None:
         if not len(self.held):
             return None
-        order = Order(tuple(self.held.lengths.tolist()), self.config.context, 0, 1)
+        order = Order(self.held.lengths, self.config.context, 0, 1, self.config.packing)
         parts = tuple(self._packed(self.held, row, "validation") for row in order.epoch(0))
         return Lesson(parts, float(self.held.sizes.sum()))
 
