@@ -12,7 +12,7 @@ from tests.fakes.fixtures import FakeServer
 from tests.runs.project import PLACES, Project
 
 from gristmill.train.packing import Order
-from gristmill.train.stages import SftConfig
+from gristmill.train.objectives.sft import SftConfig
 
 PRICE = {"input": 100.0, "output": 400.0}
 

@@ -81,6 +81,7 @@ class Stage:
     inputs: str = ""  # "module:function" of (config, base) -> list of files whose content the run depends on
     artifacts: bool = False  # a pass that writes a folder (weights): ctx.folder is kept with its result
     libraries: tuple[str, ...] = ()  # packages whose version decides what comes out
+    modules: tuple[str, ...] = ()  # more code that decides what comes out: of other packages
     programs: tuple[str, ...] = ()  # programs of the system that decide it, by being there and by their version
     extras: tuple[str, ...] = ()  # of the package, without which it cannot run
     keep: bool = True  # False: made anew each run (it writes files into the run folder)

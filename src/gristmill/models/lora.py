@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+SCORE = "score"
+"""The score head's name in a model that has one."""
+
+
 class LoraConfig(BaseModel):
     """Size and place of the adapters. `alpha / r` scales what they add."""
 
@@ -27,7 +31,8 @@ class LoraConfig(BaseModel):
 
 
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
-    """The model with fresh adapters, the only trainable parameters, all float32. Draws from torch's generator."""
+    """The model with fresh adapters, the only trainable parameters besides a score head, all float32. Draws from
+    torch's generator."""
     import warnings
 
     import torch
@@ -41,10 +46,14 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
             f"lora.targets names no linear layer of this model: {', '.join(unknown) or 'the list is empty'}",
             f"It has: {', '.join(sorted(linear))}.",
         )
+    scored = hasattr(model, SCORE)
     peft = PeftConfig(
         r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=config.targets,
-        task_type="CAUSAL_LM", bias="none",
+        task_type=None if scored else "CAUSAL_LM", exclude_modules=[SCORE] if scored else None, bias="none",
     )  # fmt: skip
     with warnings.catch_warnings():  # peft 0.21 reads a property that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return get_peft_model(model, peft, autocast_adapter_dtype=True)
+        adapted = get_peft_model(model, peft, autocast_adapter_dtype=True)
+    if scored:  # a score head begins at nothing, and is small: it is trained whole
+        adapted.get_base_model().score.float().requires_grad_(True)
+    return adapted

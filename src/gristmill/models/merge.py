@@ -127,7 +127,7 @@ def write_merged(
     with checkpoint.staged(folder, metadata=stated, size=size_of(state.values())) as temp:
         save_tensors(temp / "model.safetensors", state)
         settings.save_pretrained(temp)
-        if plain.generation_config is not None:
+        if getattr(plain, "generation_config", None) is not None:
             plain.generation_config.eos_token_id = sorted(renderer.vocabulary.ends)
             plain.generation_config.save_pretrained(temp)
         renderer.save_tokenizer(temp)

@@ -113,12 +113,23 @@ class Renderer:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=not special))
 
     @cached_property
+    def turn_end(self) -> int | None:
+        """The token with which the template ends an assistant's turn; None without a template."""
+        if not self.vocabulary.template:
+            return None
+        taught = self.chat([Message(role="user", content="Hi"), Message(role="assistant", content="Yes", train=True)])
+        return max(zip(taught.mask, range(len(taught.ids)), taught.ids, strict=True))[2]
+
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end a generation: those the model's files name, and the template's end of turn."""
-        if not self.vocabulary.template:
-            return self.vocabulary.ends
-        taught = self.chat([Message(role="user", content="Hi"), Message(role="assistant", content="Yes", train=True)])
-        return self.vocabulary.ends | {max(zip(taught.mask, range(len(taught.ids)), taught.ids, strict=True))[2]}
+        return self.vocabulary.ends if self.turn_end is None else self.vocabulary.ends | {self.turn_end}
+
+    @cached_property
+    def pad(self) -> int:
+        """The token that other libraries fill batches up with: the tokenizer's own, or the one that ends a text."""
+        named = self.vocabulary.tokenizer.token_to_id(self.vocabulary.names.get("pad_token", ""))
+        return self.eos if named is None else int(named)
 
     @cached_property
     def template_hash(self) -> str:

@@ -64,7 +64,7 @@ def node_key(
     return {
         "stage": node.entry,  # its random choices and its records' origin name it
         "kind": node.kind,
-        "code": code_hash(node.stage.code.partition(":")[0]),
+        "code": [code_hash(name) for name in (node.stage.code.partition(":")[0], *node.stage.modules)],
         "settings": plan.settings(node),
         "prompts": {name: prompt.hash for name, prompt in node.prompts.items()},
         "models": {role: identity(role) for role in node.roles},

@@ -81,7 +81,7 @@ class Said:
         """The score head at each sequence's last token [sequences, labels], fp32."""
         if self._score is None:
             raise TypeError("this model has no score head: the objective's `head` is not `score`")
-        return self._score(self._hidden.index_select(0, self.batch.ends)).float()
+        return self._score(self._hidden.index_select(0, self.batch.ends).float())
 
     @property
     def _asked(self) -> torch.Tensor:

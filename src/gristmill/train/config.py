@@ -5,11 +5,13 @@ The budget is epochs, steps or tokens, never time: a slower machine trains longe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from gristmill.core.records import Sample
 from gristmill.core.stage import PACE, InputPath, Role, StageConfig
 from gristmill.models.lora import LoraConfig
 
@@ -83,8 +85,8 @@ class TrainConfig(StageConfig):
 
     save_every: Annotated[int, PACE] = Field(50, ge=1, description="Steps between two checkpoints to go on from")
     keep: Annotated[int, PACE] = Field(2, ge=1, description="Newest checkpoints to keep while training")
-    keep_best: Annotated[int, PACE] = Field(
-        1, ge=1, description="Checkpoints of the best validation losses to keep too"
+    keep_best: int = Field(
+        0, ge=0, description="Models with the best validation losses to keep, beside the final one"
     )
     threads: Annotated[int | None, PACE] = Field(None, ge=1, description="CPU threads; every core, if not given")
     checkpointing: Literal["auto", "on", "off"] = Field(
@@ -106,6 +108,8 @@ class TrainConfig(StageConfig):
             raise ValueError(f"give one budget, not {len(given)}: {', '.join(given)}")
         if self.patience is not None and self.eval_every is None:
             raise ValueError("patience counts evaluations: set eval_every too")
+        if self.keep_best and self.eval_every is None:
+            raise ValueError("keep_best compares evaluations: set eval_every too")
         if (self.sample_every is None) != (not self.sample_prompts):
             raise ValueError("sample_every and sample_prompts go together: when to ask, and what")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -126,6 +130,15 @@ class TrainConfig(StageConfig):
     @property
     def rate(self) -> float:
         return self.learning_rate or self.rates[0 if self.lora else 1]
+
+    def settled(self, samples: Iterable[Sample]) -> Self:  # noqa: ARG002
+        """These settings with what only the training samples can say (a classifier's classes)."""
+        return self
+
+    @property
+    def best_needed(self) -> int:
+        """Of how many of the best evaluations the checkpoint is kept: the best one is what patience goes back to."""
+        return max(self.keep_best, 1 if self.patience else 0)
 
     def learned(self) -> dict[str, Any]:
         """The settings that decide what is learned: part of a training's identity."""

@@ -71,6 +71,7 @@ def encode(samples: Iterable[Sample], objective: Objective, renderer: Renderer) 
         out.samples.append(sample)
         out.examples += made
         out.sized += [objective.size(example) for example in made]
+    out.examples = list(objective.beside(out.examples))
     return out
 
 

@@ -3,10 +3,11 @@ model says of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.records import Sample
@@ -23,54 +24,82 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar to go down, and sums that become metrics: each is divided by the step's total."""
+    """A scalar to go down, and sums over the part's examples that become metrics. The names are always the same."""
 
     value: torch.Tensor
     sums: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-class Objective(Protocol):
-    """One small file in `objectives/`, or in another package under the entry point `gristmill.objectives`."""
+class Objective(ABC):
+    """One small file in `objectives/`, or in another package under the entry point `gristmill.objectives`.
 
-    forms: frozenset[str]
+    Made of the stage's config anew in every process: nothing that it learns by looking at samples stays with it (see
+    `TrainConfig.settled`).
+    """
+
+    settings: ClassVar[type[TrainConfig]] = TrainConfig
+    """The stage's config: a class of one's own where the objective has settings."""
+    forms: ClassVar[frozenset[str]]
     """Forms of samples it learns from."""
-    head: Literal["tokens", "score"]
+    head: ClassVar[Literal["tokens", "score"]] = "tokens"
     """What its loss reads: log-probabilities of next tokens, or scores from a head at each sequence's end."""
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     """What the scores of a score head stand for; empty for tokens."""
-    reference: bool
+    reference: bool = False
     """Whether it needs each sequence's log-probability under the starting weights, computed once before step 1."""
 
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
     def examples(self, sample: Sample, renderer: Renderer) -> list[Example]:
         """What is learned from a sample (a long text gives several). Raises `Reject` to drop it with its reason."""
-        ...
 
-    def size(self, example: Example) -> float:
+    def beside(self, examples: Iterable[Example]) -> Iterable[Example]:
+        """The examples of a whole split, one for one and in order, with what is to be looked at beside each."""
+        return examples
+
+    def size(self, example: Example) -> float:  # noqa: ARG002
         """What the mean is taken over: an example's supervised tokens, or 1 for a pair. A step's total is the sum over
         all its examples, so that how a step is split into forward passes or processes changes nothing."""
-        ...
+        return 1.0
 
-    def estimate(self, said: Said) -> tuple[float, float] | None:
+    def estimate(self, said: Said) -> tuple[float, float] | None:  # noqa: ARG002
         """A sum and a count over the sequences `beside` a part's examples. Their mean over the whole step goes to
         `loss`. None: nothing of the kind is needed."""
-        ...
+        return None
 
+    @abstractmethod
     def loss(self, said: Said, *, total: float, estimate: float) -> Loss:
         """The part's share of the step's loss: a sum over its examples, divided by the step's `total`."""
-        ...
+
+    def metrics(self, sums: Mapping[str, float], total: float) -> dict[str, float]:
+        """What is reported of a step or an evaluation, of the sums over all its parts."""
+        return {name: value / total for name, value in sums.items()}
 
 
-OBJECTIVES: dict[str, str] = {"train.sft": "gristmill.train.objectives.sft:Supervised"}
+OBJECTIVES: dict[str, str] = {
+    "train.sft": "gristmill.train.objectives.sft:Supervised",
+    "train.dpo": "gristmill.train.objectives.preference:Preference",
+    "train.kto": "gristmill.train.objectives.kto:Kto",
+    "train.reward": "gristmill.train.objectives.reward:Reward",
+    "train.classify": "gristmill.train.objectives.classify:Classify",
+}
 """Kind -> where its objective is: a class that is made of the stage's config."""
+
+
+def plugged() -> dict[str, EntryPoint]:
+    """Kind -> another package's objective: `train.` and the name of its entry point."""
+    return {f"train.{point.name}": point for point in entry_points(group="gristmill.objectives")}
 
 
 def objective_of(config: TrainConfig) -> Objective:
     """The objective of a stage, ours or a plug-in's."""
     code = OBJECTIVES.get(config.kind)
-    make: Callable[[Any], Objective] | None = load_code(code) if code else None
-    for point in entry_points(group="gristmill.objectives"):
-        if make is None and f"train.{point.name}" == config.kind:
-            make = point.load()
-    if make is None:
-        raise ConfigError(f"no objective is called {config.kind}", f"There are: {', '.join(OBJECTIVES)}.")
+    point = None if code else plugged().get(config.kind)
+    if code is None and point is None:
+        raise ConfigError(
+            f"no objective is called {config.kind}", f"There are: {', '.join((*OBJECTIVES, *plugged()))}."
+        )
+    make: Callable[[TrainConfig], Objective] = load_code(code) if code else point.load()  # type: ignore[union-attr]
     return make(config)

@@ -1,26 +1,26 @@
-"""What `train` offers a recipe: one kind for each objective. Import-light, so that a check costs nothing."""
+"""What `train` offers a recipe: one kind for each objective, ours and other packages'. Import-light, so that a check
+costs nothing: an objective's file imports torch when its loss is computed."""
 
 from __future__ import annotations
 
-from typing import Literal
-
+from gristmill.core.errors import ConfigError
 from gristmill.core.records import Checkpoint, Sample
 from gristmill.core.stage import STAGES as Stages
 from gristmill.core.stage import Stage
 from gristmill.train.config import TrainConfig
+from gristmill.train.objective import Objective, plugged
+from gristmill.train.objectives.classify import ClassifyConfig
+from gristmill.train.objectives.kto import KtoConfig
+from gristmill.train.objectives.preference import PreferenceConfig
+from gristmill.train.objectives.reward import RewardConfig
+from gristmill.train.objectives.sft import SftConfig
 
 TRAINER = "gristmill.train.run:run"
 LIBRARIES = ("torch", "transformers", "peft")
 
 
-class SftConfig(TrainConfig):
-    """Supervised fine-tuning on text and chat samples; on texts alone it is continued pretraining."""
-
-    kind: Literal["train.sft"]
-
-
-def trains(config: type[TrainConfig]) -> Stage:
-    """The stage of an objective with these settings."""
+def trains(config: type[TrainConfig], *, modules: tuple[str, ...] = ()) -> Stage:
+    """The stage of an objective with these settings. `modules`: where it is, if that is another package."""
     return Stage(
         code=TRAINER,
         config=config,
@@ -30,7 +30,26 @@ def trains(config: type[TrainConfig]) -> Stage:
         artifacts=True,
         extras=("train",),
         libraries=LIBRARIES,
+        modules=modules,
     )
 
 
-STAGES: Stages = {"train.sft": (trains(SftConfig),)}
+def _plugged() -> Stages:
+    found: Stages = {}
+    for kind, point in plugged().items():
+        objective = point.load()
+        if kind in _OURS or not (isinstance(objective, type) and issubclass(objective, Objective)):
+            why = "redefines a kind of ours" if kind in _OURS else "is no class made of Objective"
+            raise ConfigError(f"the plug-in objective {point.name} {why}", f"Mend or remove {point.module}.")
+        found[kind] = (trains(objective.settings, modules=(point.module,)),)
+    return found
+
+
+_OURS: Stages = {
+    "train.sft": (trains(SftConfig),),
+    "train.dpo": (trains(PreferenceConfig),),
+    "train.kto": (trains(KtoConfig),),
+    "train.reward": (trains(RewardConfig),),
+    "train.classify": (trains(ClassifyConfig),),
+}
+STAGES: Stages = _OURS | _plugged()
