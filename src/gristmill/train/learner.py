@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -19,7 +18,9 @@ from gristmill.train.batch import Batch, Said
 from gristmill.train.config import TrainConfig
 from gristmill.train.loss import head_of
 from gristmill.train.objective import Loss, Objective
+from gristmill.train.optimizer import optimizer_of
 from gristmill.train.packing import Packed
+from gristmill.train.parallel import Ranks, gathered, shard_like, whole
 
 Tensors = dict[str, torch.Tensor]
 
@@ -33,89 +34,206 @@ class Stepped:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class Learner:
-    """Trains what `model` has marked as trainable: fp32 adapters over frozen weights, or fp32 weights under
-    autocast."""
+class Reading(torch.nn.Module):
+    """One forward pass: a part is read, and whoever called asks what the model says of it.
 
-    def __init__(self, model: Any, objective: Objective, config: TrainConfig) -> None:
-        self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.backbone = Backbone(self.causal, context=config.context)
+    A module of its own, so that DDP and FSDP see every use of a parameter: the head's too, which the fused loss takes
+    outside of its layer.
+    """
+
+    def __init__(self, model: Any, *, context: int, dtype: torch.dtype, scored: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.dtype = dtype
+        self.scored = scored
+        self._backbone = Backbone(self.causal, context=context)
+
+    @property
+    def causal(self) -> Any:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+
+    def forward(self, part: Packed, ask: Callable[[Said], Any]) -> Any:
+        batch = Batch.of(part, self.device)
+        with self._autocast():
+            hidden = self._backbone(batch.ids, batch.positions, part.lengths)
+        if self.scored:
+            return ask(Said(batch, hidden, score=self.causal.score))
+        return ask(Said(batch, hidden.to(self.dtype), head=head_of(self.causal)))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = self.dtype is torch.bfloat16
+        return torch.autocast(self.device.type, dtype=self.dtype) if half else nullcontext()
+
+
+@dataclass(frozen=True)
+class _Complete:
+    """What the shards of all processes come to; empty in all but the first."""
+
+    weights: Tensors
+    state: dict[str, Any]
+
+
+class _Told:
+    """Sums over passes, kept on the device in fp64 until they are read once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.names: tuple[str, ...] = ()
+        self.sums = torch.zeros(1, dtype=torch.float64, device=device)
+
+    def add(self, value: torch.Tensor, sums: Mapping[str, torch.Tensor], weight: float) -> None:
+        """One pass: its loss, and its objective's sums, whose names are the same in each."""
+        if sums and not self.names:
+            self.names = tuple(sums)
+            self.sums = torch.zeros(1 + len(sums), dtype=torch.float64, device=self.device)
+        each = [value.detach(), *(torch.as_tensor(sums[name], device=self.device).detach() for name in self.names)]
+        self.sums += weight * torch.stack([number.double() for number in each])
+
+    def over(self, ranks: Ranks) -> tuple[float, dict[str, float]]:
+        """The loss and the sums over all passes of all processes."""
+        value, *rest = ranks.summed(self.sums).tolist()
+        return value, dict(zip(self.names, rest, strict=True))
+
+
+def _sequence_logprobs(said: Said) -> torch.Tensor:
+    return said.sequence_logprobs()
+
+
+class Learner:
+    """Trains what `model` has marked as trainable, where the model lies: fp32 adapters over frozen weights, or fp32
+    weights under autocast.
+
+    `checkpointing` keeps the inputs of each layer alone and computes the rest again in the backward pass: a fifth
+    slower, the same gradients to the bit (Chen et al. 2016, arXiv 1604.06174).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        config: TrainConfig,
+        *,
+        checkpointing: bool = False,
+        ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ) -> None:
         self.model = model
         self.objective = objective
         self.config = config
-        self.device = torch.device("cpu")
-        self.dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
+        self.ranks = ranks
+        dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
+        reading = Reading(model, context=config.context, dtype=dtype, scored=objective.head == "score")
+        self.causal = reading.causal
+        if checkpointing:
+            self.causal.gradient_checkpointing_enable({"use_reentrant": False})
+        self.reading = ranks.wrap(reading, layers=self.causal._no_split_modules or ())
         self.trained: dict[str, torch.nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.trained, config), lr=config.rate, betas=config.betas, fused=True
-        )
+        self.optimizer = optimizer_of(self.trained.values(), config)
+        self._complete: _Complete | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal.get_input_embeddings().weight.device  # type: ignore[no-any-return]
 
     def step(self, parts: Sequence[Packed], *, total: float, rate: float, seed: int) -> Stepped:
         """One optimiser step over `parts`, each a forward pass of its own; `total` is what the mean is over. Dropout
-        is drawn from `seed`: like the order of the data it is a function of the step, so a resumed run needs no
-        generator state."""
-        estimate = self._estimate(parts)
-        torch.manual_seed(seed)
+        is drawn from `seed` and the part's place: like the order of the data it is a function of the step, so that a
+        resumed run needs no generator state, and another number of processes draws the same."""
+        ask = self._asking(total, self._estimate(parts))
         self.model.train()
-        value, sums = 0.0, Counter[str]()
-        for part in parts:
-            loss = self._loss(part, total=total, estimate=estimate)
-            if loss.value.requires_grad:  # nothing is asked of a part without a supervised token
-                loss.value.backward()  # type: ignore[no-untyped-call]
-            value += float(loss.value.detach())
-            sums.update({name: float(each) for name, each in loss.sums.items()})
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self.config.clip))
-        if not isfinite(norm):
-            raise ConfigError("the gradient is no longer finite", "Lower learning_rate, or train in dtype fp32.")
+        shares = self.ranks.share(parts)
+        told = _Told(self.device)
+        for share in shares:
+            torch.manual_seed((seed + share.index) % 2**63)
+            with self.ranks.syncing(self.reading, last=share is shares[-1]):
+                value, sums = self.reading(share.part, ask)
+                (value * (share.weight * self.ranks.world)).backward()
+            told.add(value, sums, share.weight)
+        norm = self._clip()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return Stepped(value, norm, {name: each / total for name, each in sums.items()})
+        loss, metrics = told.over(self.ranks)
+        return Stepped(loss, norm, self.objective.metrics(metrics, total))
+
+    def _clip(self) -> float:
+        """The gradient's norm over all processes, before it is brought down to the config's."""
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self.config.clip)))
+        if not isfinite(norm):
+            raise ConfigError("the gradient is no longer finite", "Lower learning_rate, or train in dtype fp32.")
+        return norm
 
     @torch.no_grad()
     def evaluate(self, parts: Sequence[Packed], *, total: float) -> Stepped:
         """Loss and metrics over all parts. Keeps sums, never logits."""
-        estimate = self._estimate(parts)
+        ask = self._asking(total, self._estimate(parts))
         self.model.eval()
-        value, sums = 0.0, Counter[str]()
-        for part in parts:
-            loss = self._loss(part, total=total, estimate=estimate)
-            value += float(loss.value)
-            sums.update({name: float(each) for name, each in loss.sums.items()})
-        return Stepped(value, 0.0, {name: each / total for name, each in sums.items()})
+        told = _Told(self.device)
+        for share in self.ranks.share(parts):
+            value, sums = self.reading(share.part, ask)
+            told.add(value, sums, share.weight)
+        loss, sums = told.over(self.ranks)
+        return Stepped(loss, 0.0, self.objective.metrics(sums, total))
 
     @torch.no_grad()
-    def reference(self, part: Packed) -> NDArray[np.float32]:
-        """The log-probability of each sequence of a part [sequences] under the weights as they are now."""
+    def references(self, parts: Sequence[Packed]) -> list[NDArray[np.float32]]:
+        """The log-probability of each part's sequences [sequences] under the weights as they are now."""
         self.model.eval()
-        return self._said(part).sequence_logprobs().cpu().numpy()
+        shares = self.ranks.share(parts)
+        read = [self.reading(share.part, _sequence_logprobs).cpu().numpy() for share in shares]
+        own = {share.index: each for share, each in zip(shares, read, strict=True) if share.weight}
+        found = {index: each for some in self.ranks.told(own) for index, each in some.items()}
+        return [found[index] for index in range(len(parts))]
+
+    def reference(self, part: Packed) -> NDArray[np.float32]:
+        return self.references([part])[0]
 
     @torch.no_grad()
     def _estimate(self, parts: Sequence[Packed]) -> float:
         """What the objective estimates over the sequences beside a whole step's examples."""
+        beside = [part.beside for part in parts if part.beside is not None]
+        if not beside:
+            return 0.0
         self.model.eval()
-        found = [self.objective.estimate(self._said(part.beside)) for part in parts if part.beside is not None]
-        counts = [each for each in found if each is not None]
-        return sum(s for s, _ in counts) / max(1.0, sum(n for _, n in counts))
+        found = torch.zeros(2, dtype=torch.float64)
+        for share in self.ranks.share(beside):
+            estimate = self.reading(share.part, self.objective.estimate)
+            found += share.weight * torch.tensor(estimate or (0.0, 0.0), dtype=torch.float64)
+        value, count = self.ranks.summed(found).tolist()
+        return value / max(1.0, count)
 
-    def _loss(self, part: Packed, *, total: float, estimate: float) -> Loss:
-        return self.objective.loss(self._said(part), total=total, estimate=estimate)
+    def _asking(self, total: float, estimate: float) -> Callable[[Said], tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        def ask(said: Said) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            loss: Loss = self.objective.loss(said, total=total, estimate=estimate)
+            return loss.value, dict(loss.sums)
 
-    def _said(self, part: Packed) -> Said:
-        batch = Batch.of(part, self.device)
-        with self._autocast():
-            hidden = self.backbone(batch.ids, batch.positions, part.lengths)
-        if self.objective.head == "score":
-            return Said(batch, hidden, score=self.causal.score)
-        return Said(batch, hidden.to(self.dtype), head=head_of(self.causal))
+        return ask
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", dtype=self.dtype) if self.dtype is torch.bfloat16 else nullcontext()
+    @contextmanager
+    def complete(self) -> Iterator[None]:
+        """While this lasts, the first process has all of the weights and of the optimiser's state, on its CPU, as if it
+        had trained alone. All take part."""
+        if self.ranks.shards:
+            weights, state = self.weights(), self.optimizer_state()
+            self._complete = _Complete(gathered(weights, self.ranks), gathered(state, self.ranks))
+        try:
+            yield
+        finally:
+            self._complete = None
 
     def weights(self) -> Tensors:
-        """The trained tensors, by name."""
+        """The trained tensors, by name. Of processes that hold shards: inside `complete` alone."""
+        if self._complete is not None:
+            return self._complete.weights
         return {name: p.detach() for name, p in self.trained.items()}
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """The optimiser's `state_dict`, by parameter number; of shards as `weights`."""
+        return self.optimizer.state_dict() if self._complete is None else self._complete.state
 
     @torch.no_grad()
     def load(self, weights: Tensors) -> None:
@@ -125,12 +243,13 @@ class Learner:
                 "the checkpoint holds other tensors than the model trains", "Train from the beginning."
             )
         for name, p in self.trained.items():
-            p.copy_(weights[name])
+            p.copy_(shard_like(weights[name], p))
 
-
-def _groups(trained: dict[str, torch.nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
-    """Decay matrices; leave norms and biases alone."""
-    matrices = [p for p in trained.values() if p.ndim >= 2]
-    vectors = [p for p in trained.values() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    def load_optimizer(self, state: dict[str, Any]) -> None:
+        """Take over a complete state that a checkpoint kept, whatever number of processes it comes from."""
+        order = [p for group in self.optimizer.param_groups for p in group["params"]]
+        own = {
+            at: {name: shard_like(v, order[at]) if getattr(v, "ndim", 0) else v for name, v in values.items()}
+            for at, values in state["state"].items()
+        }
+        self.optimizer.load_state_dict({**state, "state": own})
