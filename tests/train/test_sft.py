@@ -63,49 +63,6 @@ def test_the_trained_model_says_what_it_was_taught(context: Make, config: Make, 
         assert ids[-1] in renderer.stop_ids
 
 
-@pytest.mark.parametrize("changes", [{"lora": {"r": 4, "dropout": 0.2}}, {"lora": None}, {"dtype": "fp32"}])
-def test_stopped_and_resumed_equals_uninterrupted_byte_for_byte(
-    changes: Any, context: Make, config: Make, samples: Make
-) -> None:
-    settings, taught = config(steps=7, save_every=2, **changes), samples(20)
-    whole, broken = context("whole"), context("broken", stop_after=5)
-    list(run(settings, taught, whole))
-    with pytest.raises(Cancelled):
-        list(run(settings, taught, broken))
-    again = context("broken")
-    list(run(settings, taught, again))
-    assert [m["resumed_step"] for m in again.metrics if "resumed_step" in m] == [5]
-    assert broken.losses + again.losses == whole.losses
-    assert final_bytes(again.folder) == final_bytes(whole.folder)
-
-
-def test_a_damaged_checkpoint_is_passed_over_and_said(context: Make, config: Make, samples: Make) -> None:
-    settings, taught = config(steps=6, save_every=2, keep=3), samples(12)
-    whole, broken = context("whole"), context("broken", stop_after=5)
-    list(run(settings, taught, whole))
-    with pytest.raises(Cancelled):
-        list(run(settings, taught, broken))
-    newest = broken.folder / "checkpoints" / "step-000005" / "trained.safetensors"
-    data = bytearray(newest.read_bytes())
-    data[len(data) // 2] ^= 1
-    newest.write_bytes(data)
-    again = context("broken")
-    list(run(settings, taught, again))
-    assert [m["skipped_checkpoint"] for m in again.metrics if "skipped_checkpoint" in m] == ["step-000005"]
-    assert [m["resumed_step"] for m in again.metrics if "resumed_step" in m] == [4]
-    assert final_bytes(again.folder) == final_bytes(whole.folder)
-
-
-def test_a_checkpoint_of_another_training_is_not_taken_up(context: Make, config: Make, samples: Make) -> None:
-    with pytest.raises(Cancelled):
-        list(run(config(), samples(12), context("one", stop_after=4)))
-    again, fresh = context("one"), context("fresh")
-    list(run(config(), samples(13), again))
-    assert any("other samples" in str(m.get("why")) for m in again.metrics)
-    list(run(config(), samples(13), fresh))
-    assert final_bytes(again.folder) == final_bytes(fresh.folder)
-
-
 def test_a_finished_training_is_shown_not_repeated(context: Make, config: Make, samples: Make) -> None:
     first, second = context("same"), context("same")
     a = checkpoint_of(list(run(config(), samples(12), first)))

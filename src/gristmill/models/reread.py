@@ -10,6 +10,7 @@ is whole.
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -57,10 +58,13 @@ class Reader:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._words = ""  # the last ones of one that died
+        atexit.register(self.end)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Started now if it is not there. It ends with the thread that starts it."""
         if self._process is None or self._process.poll() is not None:
+            self.end()
             self._said = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gristmill.models.reread_child", str(os.getpid())],
@@ -70,6 +74,14 @@ class Reader:
                 env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
             )
         return self._process
+
+    def end(self) -> None:
+        """It is started again when there is something to read."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._said.close()
+            self._process = None
 
     def read(self, folder: Path, *, dtype: str) -> tuple[list[int], torch.Tensor]:
         """The prompt's tokens and logits, by what lies in `folder`."""
@@ -81,9 +93,7 @@ class Reader:
         with self._lock:
             answer, raw = self._ask(line) or self._ask(line) or (None, b"")  # it may have ended, idle, just now
         if answer is None:
-            self._said.seek(0)
-            words = " ".join(self._said.read().decode(errors="replace").split()[-40:])
-            raise CheckpointError(f"the process that reads {folder.name} again died: {words}", _AGAIN)
+            raise CheckpointError(f"the process that reads {folder.name} again died: {self._words}", _AGAIN)
         if "error" in answer:
             raise CheckpointError(f"what was written cannot be read again: {answer['error']}", _AGAIN)
         return answer["ids"], torch.from_numpy(np.frombuffer(raw, np.float32).reshape(answer["shape"]).copy())
@@ -101,8 +111,9 @@ class Reader:
                 size = 4 * prod(answer.get("shape", [0]))
                 if len(raw := process.stdout.read(size)) == size:
                     return answer, raw
-        process.kill()
-        process.wait()
+        self._said.seek(0)
+        self._words = " ".join(self._said.read().decode(errors="replace").split()[-40:])
+        self.end()
         return None
 
 
@@ -120,6 +131,7 @@ def require_same(folder: Path, memory: Callable[[], PreTrainedModel], *, rendere
         raise CheckpointError(
             f"what was written gives {tuple(found.shape)} logits, not {tuple(expected.shape)}", _AGAIN
         )
-    if not found.equal(expected):
+    few = len(found) == 1  # scores of a head so narrow that its sums follow where it lies in memory
+    if not (found.allclose(expected, rtol=1e-5, atol=1e-5) if few else found.equal(expected)):
         far = float((found - expected).abs().max())
         raise CheckpointError(f"what was written is not the model in memory: logits differ by up to {far:g}", _AGAIN)

@@ -93,28 +93,39 @@ def _index(path: Path) -> Path:
     return path.with_name(path.name + INDEX)
 
 
-def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """`optimizer.safetensors` (tensors, by parameter number and name) and `optimizer.json` (everything else)."""
-    import torch
-
-    whole = optimizer.state_dict()
-    tensors: dict[str, torch.Tensor] = {}
+def save_optimizer(folder: Path, state: Mapping[str, Any]) -> None:
+    """An optimizer's `state_dict`: `optimizer.safetensors` (tensors, by parameter number and name) and
+    `optimizer.json` (everything else)."""
     plain: dict[str, dict[str, Any]] = {}
-    for number, state in whole["state"].items():
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{number}.{name}"] = value
-            else:
+    for number, values in state["state"].items():
+        for name, value in values.items():
+            if not _is_tensor(value):
                 plain.setdefault(str(number), {})[name] = value
-    save_tensors(folder / "optimizer.safetensors", tensors)
-    (folder / "optimizer.json").write_bytes(orjson.dumps({"groups": whole["param_groups"], "plain": plain}))
+    save_tensors(folder / "optimizer.safetensors", optimizer_tensors(state))
+    (folder / "optimizer.json").write_bytes(orjson.dumps({"groups": state["param_groups"], "plain": plain}))
 
 
-def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Put back what `save_optimizer` wrote, into an optimizer over the same parameters in the same order."""
+def load_optimizer(folder: Path) -> dict[str, Any]:
+    """The `state_dict` that `save_optimizer` wrote, for an optimizer over the same parameters in the same order."""
     rest = orjson.loads((folder / "optimizer.json").read_bytes())
     state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in rest["plain"].items()}
     for key, tensor in load_tensors(folder / "optimizer.safetensors").items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
+    return {"state": state, "param_groups": rest["groups"]}
+
+
+def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of an optimizer's `state_dict`, by parameter number and name."""
+    return {
+        f"{number}.{name}": value
+        for number, values in state["state"].items()
+        for name, value in values.items()
+        if _is_tensor(value)
+    }
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)

@@ -38,8 +38,7 @@ class Progress:
     supervised: int = 0
     recent: list[float] = field(default_factory=list)
     eval_loss: float | None = None
-    best_loss: float | None = None
-    best_step: int | None = None
+    best: list[tuple[float, int]] = field(default_factory=list)  # losses and steps of the best evaluations, best first
     worse: int = 0  # evaluations since the best one
     weights_step: int = 0  # the step whose weights the learner holds
 
@@ -50,14 +49,18 @@ class Progress:
         self.supervised += lesson.supervised
         self.recent = [*self.recent, loss][-RECENT:]
 
-    def evaluated(self, loss: float) -> bool:
-        """Take in an evaluation; True when it is the best so far."""
-        better = loss < (inf if self.best_loss is None else self.best_loss)
+    def evaluated(self, loss: float, *, most: int) -> bool:
+        """Take in an evaluation; True when it is among the `most` best so far."""
         self.eval_loss = loss
-        self.worse = 0 if better else self.worse + 1
-        if better:
-            self.best_loss, self.best_step = loss, self.step
-        return better
+        self.worse = 0 if loss < (self.best[0][0] if self.best else inf) else self.worse + 1
+        ranked = sorted([*self.best, (loss, self.step)])
+        self.best = ranked[: max(most, 1)]
+        return (loss, self.step) in ranked[:most]
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Progress:
+        """What `as_dict` gave, after its way through JSON."""
+        return cls(**{**plain, "best": [(loss, step) for loss, step in plain["best"]]})
 
     @property
     def train_loss(self) -> float:
@@ -67,7 +70,7 @@ class Progress:
     def metrics(self) -> dict[str, float]:
         """What a checkpoint record says of a training: numbers that a second run repeats to the bit."""
         told = {"train_loss": self.train_loss, "tokens": self.tokens, "supervised": self.supervised, "steps": self.step}
-        held = {"eval_loss": self.eval_loss, "best_eval_loss": self.best_loss}
+        held = {"eval_loss": self.eval_loss, "best_eval_loss": self.best[0][0] if self.best else None}
         return {name: float(value) for name, value in {**told, **held}.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,7 +82,7 @@ class Keeper(Protocol):
 
     def save(self, learner: Learner, progress: Progress) -> None: ...
 
-    def restore_best(self, learner: Learner, progress: Progress) -> None: ...
+    def take(self, learner: Learner, step: int) -> None: ...
 
 
 class Given(Protocol):
@@ -185,26 +188,30 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
         )
         better = _evaluate(learner, course, progress, ctx)
         ctx.progress(progress.step, steps, loss=round(stepped.loss, 4), tokens_per_second=round(speed))
-        stopping = ctx.stopping()
-        due = progress.step % config.save_every == 0 and progress.step < steps
-        if due or stopping or (better and config.patience):
+        stopping = learner.ranks.any(ctx.stopping())
+        due = progress.step % config.save_every == 0 if progress.step < steps else config.keep_best
+        if due or stopping or better:
             keeper.save(learner, progress)
         if stopping and progress.step < steps:
             raise Cancelled(f"training stopped after step {progress.step} of {steps}", "Run the same command to go on.")
-    if config.patience and progress.best_step != progress.step:
-        keeper.restore_best(learner, progress)
-        progress.weights_step = progress.best_step or 0
+    best = progress.best[0][1] if config.patience and progress.best else progress.step
+    if best != progress.step:
+        keeper.take(learner, best)
+        progress.weights_step = best
 
 
 def _evaluate(learner: Learner, course: Course, progress: Progress, ctx: PassContext) -> bool:
-    """Take the validation loss when one is due: at every `eval_every` steps, and after the last."""
+    """Take the validation loss when one is due: at every `eval_every` steps, and after the last. True when these are
+    weights to be kept."""
     every = course.config.eval_every
     due = progress.step == course.steps or (every and progress.step % every == 0)
     lesson = course.validation if due else None
     if lesson is None:
         return False
+    begun = time.perf_counter()
     held = learner.evaluate(lesson.parts, total=lesson.total)
-    better = progress.evaluated(held.loss)
+    kept = progress.evaluated(held.loss, most=course.config.best_needed)
     told = {f"eval_{name}": value for name, value in held.metrics.items()}
-    ctx.metric(step=progress.step, eval_loss=held.loss, best=float(better), **told)
-    return better
+    seconds = round(time.perf_counter() - begun, 2)
+    ctx.metric(step=progress.step, eval_loss=held.loss, best=float(not progress.worse), eval_seconds=seconds, **told)
+    return kept

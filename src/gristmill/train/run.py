@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from gristmill.train.config import TrainConfig
 from gristmill.train.examples import Examples, encode, mask_report
 from gristmill.train.objective import Objective, objective_of
 
-FINAL, ADAPTER, CHECKPOINTS, REPORT = "final", "adapter", "checkpoints", "mask_report.json"
+FINAL, BEST, ADAPTER, REPORT = "final", "best", "adapter", "mask_report.json"
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     seen."""
     weights: Weights = ctx.weights(config.model)
     renderer = Renderer.load(weights)
+    given = samples(records)
+    config = config.settled(sample for sample in given if sample.marks.get("split", "train") == "train")
     objective = objective_of(config)
-    data = _read(config, samples(records), objective, renderer)
+    data = _read(config, given, objective, renderer)
     _report(data, objective, renderer, ctx)
     yield from data.train.dropped
     yield from data.validation.dropped
@@ -52,7 +54,7 @@ def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     with pinned_threads(config.threads) as threads:
         manifest = _finished(ctx.folder / FINAL, identity)
         if manifest is None:
-            manifest = _train(config, objective, data, weights, renderer, identity | {"threads": threads}, ctx)
+            manifest = _train(config, objective, data, weights, renderer, identity, {"threads": threads}, ctx)
     yield Checkpoint(
         base=weights.sha256,
         manifest=manifest.sha256,
@@ -115,6 +117,7 @@ def _train(
     weights: Weights,
     renderer: Renderer,
     identity: dict[str, Any],
+    around: dict[str, Any],
     ctx: PassContext,
 ) -> checkpoint.Manifest:
     import torch
@@ -122,19 +125,34 @@ def _train(
     from gristmill.train.keeper import CheckpointKeeper
     from gristmill.train.learner import Learner
     from gristmill.train.loop import Course, train
+    from gristmill.train.reference import FOLDER as REFERENCE
+    from gristmill.train.reference import reference_of
 
-    model: Any = load_model(weights, dtype="bfloat16" if config.lora and config.dtype == "bf16" else "float32")
+    scored = {"head": "score", "labels": list(objective.labels)} if objective.head == "score" else {}
+    torch.manual_seed(ctx.seed)  # a new score head and adapters are drawn from it
+    dtype = "bfloat16" if config.lora and config.dtype == "bf16" else "float32"
+    model: Any = load_model(weights, dtype=dtype, head=objective.labels if scored else None)
     if config.lora:
-        torch.manual_seed(ctx.seed)
         model = attach(model, config.lora)
+    if scored:
+        model.config.pad_token_id = renderer.pad  # scores are read at the last token that is none
     learner = Learner(model, objective, config)
     course = Course.of(config, data.train, data.validation, seed=ctx.seed)
-    keeper = CheckpointKeeper(ctx.folder / CHECKPOINTS, identity, course, config.keep, ctx.metric)
+    if objective.reference:
+        known = reference_of(learner, course, ctx.folder / REFERENCE, identity=identity, ctx=ctx)
+        course = replace(course, reference=known)
+    keeper = CheckpointKeeper(identity, around, course, ctx)
     progress = keeper.restore(learner)
     train(learner, course, progress, keeper, ctx)
     if config.lora:
         _write_adapter(model, ctx.folder / ADAPTER, identity)
-    metadata = {"step": progress.weights_step, "identity": identity, "metrics": progress.metrics}
+    metadata = {"step": progress.weights_step, "identity": identity, "metrics": progress.metrics, **scored}
+    for loss, step in progress.best[: config.keep_best]:
+        keeper.take(learner, step)
+        stated = metadata | {"step": step, "metrics": {"eval_loss": loss}}
+        write_merged(model, ctx.folder / BEST / f"step-{step:06d}", renderer=renderer, base=weights, metadata=stated)
+    if config.keep_best:
+        keeper.take(learner, progress.weights_step)
     manifest = write_merged(model, ctx.folder / FINAL, renderer=renderer, base=weights, metadata=metadata)
     keeper.clear()
     return manifest
