@@ -14,7 +14,8 @@ import pytest
 
 from gristmill.core.records import Message, Sample
 from gristmill.models.weights import locate
-from gristmill.train.stages import SftConfig
+from gristmill.train.config import TrainConfig
+from gristmill.train.stages import STAGES
 
 TEMPLATE = (
     "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
@@ -38,6 +39,28 @@ def make_samples(count: int = 24, *, texts: int = 6, seed: int = 3) -> list[Samp
     for _ in range(texts):
         place, n = rng.choice(PLACES), rng.randint(1, 8)
         out.append(Sample(form="text", kind="passage", text=f"{place} lies by the river. " * n + str(rng.random())))
+    return out
+
+
+def make_taught(kind: str, count: int = 12, *, seed: int = 5) -> list[Sample]:
+    """Samples of the form that a kind of training learns from."""
+    rng = random.Random(seed)
+    if kind == "train.sft":
+        return make_samples(count, texts=count // 4, seed=seed)
+    out = []
+    for at in range(count):
+        place, thing, year = rng.choice(PLACES), rng.choice(THINGS), rng.randint(1200, 1900)
+        asked = Message(role="user", content=f"When was {thing} of {place} built?" + " Please say." * rng.randint(0, 3))
+        good = Message(role="assistant", content=f"In {year}, by the people of {place}.", train=True)
+        bad = Message(role="assistant", content="Nobody knows. " * rng.randint(1, 4) + place, train=True)
+        if kind in ("train.dpo", "train.reward"):
+            out.append(Sample(form="preference", kind="qa", messages=(asked,), chosen=(good,), rejected=(bad,)))
+        elif kind == "train.kto":
+            answer = good if at % 3 else bad
+            out.append(Sample(form="rating", kind="qa", messages=(asked, answer), desirable=bool(at % 3)))
+        else:
+            text = f"{place} has a {thing[4:]}. " * rng.randint(1, 4) + str(rng.random())
+            out.append(Sample(form="labelled", kind="letter", text=text, label=("river", "hill", "coast")[at % 3]))
     return out
 
 
@@ -123,8 +146,9 @@ class PassOf:
         return [m["loss"] for m in self.metrics if "loss" in m]
 
 
-def config_of(**changes: Any) -> SftConfig:
-    plain = {
+def config_of(**changes: Any) -> TrainConfig:
+    """Settings of a short training; `kind` is train.sft if not given."""
+    plain: dict[str, Any] = {
         "kind": "train.sft",
         "model": "student",
         "context": 128,
@@ -135,7 +159,10 @@ def config_of(**changes: Any) -> SftConfig:
         "save_every": 3,
         "lora": {"r": 4, "alpha": 8},
     }
-    return SftConfig.model_validate({**plain, **changes})
+    whole = {**plain, **changes}
+    made = STAGES[whole["kind"]][0].config.model_validate(whole)
+    assert isinstance(made, TrainConfig)
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -166,10 +193,15 @@ def context(tmp_path: Path, model_folder: Path) -> Callable[..., PassOf]:
 
 
 @pytest.fixture(scope="session")
-def config() -> Callable[..., SftConfig]:
+def config() -> Callable[..., TrainConfig]:
     return config_of
 
 
 @pytest.fixture(scope="session")
 def samples() -> Callable[..., list[Sample]]:
     return make_samples
+
+
+@pytest.fixture(scope="session")
+def taught() -> Callable[..., list[Sample]]:
+    return make_taught
