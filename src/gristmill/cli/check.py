@@ -42,9 +42,13 @@ def check(
 
         print_json(recipe_schema())
         return
+    from gristmill.runs.sinks import check_sink
+
     if recipe is None:
         raise typer.BadParameter("name a recipe, or ask for --schema")
     plan = _plan(recipe, sets, json=json)
+    for name, sink in plan.recipe.sinks.items():
+        check_sink(name, sink, plan.recipe.base)
     found = _estimate(plan, workspace, canary, quiet=json) if canary else None
     if json:
         print_json({"ok": True, "stages": _stages(plan), **({"estimate": found} if found else {})})

@@ -50,8 +50,9 @@ def sha256_file(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}", "Check the path and its permissions.") from error
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """The same files under another folder: hard links where the file system has them, copies elsewhere.
+def link_tree(source: Path, target: Path, *, suffixes: tuple[str, ...] | None = None) -> None:
+    """The same files under another folder: hard links where the file system has them, copies elsewhere. With
+    `suffixes`: those that lie in `source` itself and end so.
 
     They are gathered beside it and moved there together, durably, so that a kill never leaves half of them.
     """
@@ -65,9 +66,12 @@ def link_tree(source: Path, target: Path) -> None:
             with open(dst, "rb") as copy:  # noqa: PTH123
                 os.fsync(copy.fileno())
 
+    def others(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if not name.endswith(suffixes or "") or not (Path(folder) / name).is_file()]
+
     gathered = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        shutil.copytree(source, gathered, copy_function=place)
+        shutil.copytree(source, gathered, copy_function=place, ignore=others if suffixes else None)
         for folder, _, _ in os.walk(gathered):
             fsync_folder(Path(folder))
         if target.exists():

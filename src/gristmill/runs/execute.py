@@ -42,6 +42,7 @@ from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import link_weights, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
+from gristmill.runs.sinks.following import Following
 from gristmill.runs.steps import Step, Undone, step_key
 from gristmill.runs.tables import LAYOUT, give_back
 from gristmill.runs.workspace import Workspace
@@ -81,12 +82,14 @@ def execute(
             if folder.summary.get("state") == "finished" and not (retry and folder.dead_letters):
                 return _show(folder, name)
             with leased(folder, workspace.store):
+                following = Following(plan, folder, name=name)  # before anything is paid for
                 folder.begin()
                 write_manifest(folder, plan, name=name, fingerprint=this.fingerprint, **this.names.hashes())
                 events = EventLog(folder.path / "events.ndjson", *listeners)
                 try:
                     terms = _Terms(retry, tuple(beside), asks)
-                    return _attempt(_Runner(plan, workspace, this, events, stop or threading.Event(), terms))
+                    runner = _Runner(plan, workspace, this, events, stop or threading.Event(), terms)
+                    return _attempt(runner, following)
                 finally:
                     events.close()
     except OSError as error:
@@ -103,9 +106,13 @@ def _show(folder: RunFolder, name: str | None) -> Outcome:
     return Outcome(folder.path, "shown", folder.summary)
 
 
-def _attempt(runner: _Runner) -> Outcome:
+def _attempt(runner: _Runner, following: Following) -> Outcome:
     run = runner.current.folder.path
-    with logging_to(run / "log.ndjson", run=run.name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+    with (
+        logging_to(run / "log.ndjson", run=run.name),
+        following.hearing(runner.current.events),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
+    ):
         return loop.run(runner.run())
 
 

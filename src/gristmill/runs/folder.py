@@ -10,6 +10,8 @@ stages/02-chunks/records.parquet   what a stage gave (id, type, parents, marks, 
 stages/02-chunks/rejects.parquet   what it dropped, each with its reason and the key of its outcome in the store
 stages/02-chunks/stage.json        its fingerprint and counts; a stage without it is not finished
 checkpoints/<stage>/               weights, each folder with a manifest of its files
+training/<stage>/                  what a training said of itself: mask report, memory plan, metrics, samples
+sinks/<name>/                      what a tracker keeps here
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ from gristmill.core.store import Holder
 from gristmill.runs.tables import BYTES, RECORDS, REJECTS, ROWS, Group, Row, Seen, TableWriter, as_numbers, groups, rows
 
 R = TypeVar("R", bound=Record)
+
+TRAINING = "training"
+"""Folder of what trainings said of themselves."""
 
 
 @dataclass

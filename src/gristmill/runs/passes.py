@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from gristmill.core.errors import Cancelled, InputError, StageFailure, boundary, run_error
 from gristmill.core.errors import Reject as Rejection
@@ -15,7 +16,7 @@ from gristmill.core.files import link_tree
 from gristmill.core.records import Checkpoint
 from gristmill.core.stage import Dropped
 from gristmill.runs.context import Context, Current
-from gristmill.runs.folder import Counts, Inputs, Writer
+from gristmill.runs.folder import TRAINING, Counts, Inputs, RunFolder, Writer
 from gristmill.runs.plan import Node
 
 
@@ -45,12 +46,23 @@ def _consume(current: Current, node: Node, context: Context, inputs: Inputs, wri
     except StageFailure as failed:  # a pass has no single record to blame: its error is the run's
         error = run_error(failed, f"stage {node.name} ({node.kind})")
         raise error from error.__cause__
+    finally:
+        if node.stage.artifacts:
+            link_papers(context.folder, current.folder, node)
 
 
 def link_weights(current: Current, node: Node, checkpoint: Checkpoint) -> None:
     """A checkpoint's files in the run's own folder too, so that the run stands alone."""
     source = current.workspace.root / str(checkpoint.marks["folder"])
     link_tree(source, current.folder.path / "checkpoints" / node.entry)
+    link_papers(source.parent, current.folder, node)
+
+
+def link_papers(made: Path, run: RunFolder, node: Node) -> None:
+    """What a training says of itself, beside its weights, in the run's own folder too: also of one that has not come
+    to its end."""
+    if any(made.glob("*.json")):
+        link_tree(made, run.path / TRAINING / node.entry, suffixes=(".json", ".ndjson", ".csv"))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from gristmill.llm.budget import Limits
 from gristmill.llm.spec import ModelSpec, StageSpec, fallback_of
 from gristmill.runs.kinds import kinds
 from gristmill.runs.search import LIST, Sweep
+from gristmill.runs.sinks import SinkConfig, sinks
 from gristmill.runs.source import RecipeError, Source, Where, read_source
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
@@ -38,6 +39,7 @@ class Recipe(BaseModel):
     models: dict[str, Any] = Field(default_factory=dict, description="Roles: name -> provider and model")
     stages: dict[str, Any] = Field(description="Stages: name -> kind and its settings")
     sweep: Sweep | None = Field(None, description="Values to try, one trial each: `gristmill sweep`")
+    sinks: dict[str, Any] = Field(default_factory=dict, description="Trackers that follow the run: name -> settings")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Loaded:
     models: dict[str, ModelSpec]
     stages: dict[str, StageConfig]
     sweep: Sweep | None
+    sinks: dict[str, SinkConfig]
     source: Source
 
     @property
@@ -81,7 +84,8 @@ def validate(source: Source) -> Loaded:
     sweep = _sweep(source)
     if not stages:
         raise RecipeError(source.problems)
-    return Loaded(top.name, top.description, top.seed, top.budget, models, stages, sweep, source)
+    followed = dict(_sinks(source))
+    return Loaded(top.name, top.description, top.seed, top.budget, models, stages, sweep, followed, source)
 
 
 def _find_placeholders(source: Source) -> None:
@@ -143,6 +147,18 @@ def _sweep(source: Source) -> Sweep | None:
             hint = f"Did you mean {section}.{near[0]}?" if near else f"Its {section}: {', '.join(known) or 'none'}."
             source.problem(("sweep", "keys", key), f"`{key}` names nothing in this recipe", hint)
     return sweep
+
+
+def _sinks(source: Source) -> Iterator[tuple[str, SinkConfig]]:
+    known = sinks()
+    for name, entry in _entries(source, "sinks"):
+        if name not in known:
+            source.problem(("sinks", name), f"unknown sink `{name}`", f"Known sinks: {', '.join(sorted(known))}.")
+            continue
+        try:
+            yield name, known[name].config.model_validate(entry)
+        except ValidationError as error:
+            _explain(source, ("sinks", name), error, list(known[name].config.model_fields))
 
 
 def _check_fallbacks(source: Source, models: dict[str, ModelSpec]) -> None:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from gristmill.llm.spec import ModelSpec
 from gristmill.runs.kinds import kinds
 from gristmill.runs.recipe import Recipe
+from gristmill.runs.sinks import SinkConfig, sinks
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -26,6 +27,14 @@ def recipe_schema() -> dict[str, Any]:
     definitions |= model.pop("$defs", {})
     schema["properties"]["stages"]["additionalProperties"] = {"anyOf": [{"oneOf": branches}, {"type": "null"}]}
     schema["properties"]["models"]["additionalProperties"] = {"anyOf": [model, {"type": "null"}]}
+    followed = {name: _sink(kind.config, definitions) for name, kind in sinks().items()}
+    schema["properties"]["sinks"] |= {"properties": followed, "additionalProperties": False}
     schema["properties"]["extends"] = {"type": "string", "description": "Recipe that this one changes"}
     schema["required"] = []
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Gristmill recipe", **schema}
+
+
+def _sink(config: type[SinkConfig], definitions: dict[str, Any]) -> dict[str, Any]:
+    branch = config.model_json_schema(ref_template="#/$defs/{model}")
+    definitions |= branch.pop("$defs", {})
+    return {"anyOf": [branch, {"type": "null"}]}

@@ -220,8 +220,8 @@ def _put(source: Source, keys: Where, value: Any, place: Place) -> None:
 
 
 def _drop_nulls_and_place(source: Source) -> None:
-    """A stage or model set to null is removed; `after: X` moves a stage behind X."""
-    for section in ("stages", "models"):
+    """A stage, model or sink set to null is removed; `after: X` moves a stage behind X."""
+    for section in ("stages", "models", "sinks"):
         entries = source.data.get(section)
         if isinstance(entries, dict):
             source.data[section] = {k: v for k, v in entries.items() if v is not None}
