@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.fixtures import FakeServer
 from tests.runs.project import PLACES, Project
 
-from gristmill.train.packing import Order
+from gristmill.train.order import Order
 from gristmill.train.objectives.sft import SftConfig
 
 PRICE = {"input": 100.0, "output": 400.0}
