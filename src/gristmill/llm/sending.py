@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import orjson
 
 from gristmill.core.ask import Answer, Usage
-from gristmill.core.errors import ConfigError, ProviderError
+from gristmill.core.errors import ConfigError, ProviderError, StoreError
 from gristmill.core.logs import detail, detailed, log
 from gristmill.core.store import Charge, Store
 from gristmill.llm.answers import answer_of, read_answer, reply_data
@@ -61,6 +61,7 @@ class Sender:
         self._run = run
         self._stopping = stopping
         self._waits = Waits(stopping)
+        self._unwritable: StoreError | None = None  # why the store keeps no more answers
         self._owed: set[asyncio.Task[None]] = set()  # charges of calls that were cancelled on their way
 
     async def close(self) -> None:
@@ -108,14 +109,16 @@ class Sender:
 
     async def _enter(self, line: Line, bid: Bid) -> None:
         """A slot, then room in the budget: what is held there is in flight and no more. Nothing is sent once the run
-        is to stop; what is under way is waited for."""
+        is to stop, or once an answer could not be kept; what is under way is waited for."""
         if self._stopping():
             raise stopped()
         if line.batcher is None and not line.limiter.try_enter(bid.tokens):
             await self._waits.until(line.limiter.enter(bid.tokens))
-        if self._budget.try_reserve(bid):
-            return
         try:
+            if self._unwritable is not None:
+                raise self._unwritable
+            if self._budget.try_reserve(bid):
+                return
             await self._waits.until(self._budget.reserve(bid))
         except BaseException:
             if line.batcher is None:
@@ -148,6 +151,9 @@ class Sender:
             settle = budget.settle
         except asyncio.CancelledError:  # it was handed in, and is written all the same
             settle = budget.settle
+            raise
+        except StoreError as error:  # what cannot be kept shall not be asked for
+            self._unwritable = error
             raise
         finally:
             line.unkept -= 1
