@@ -46,7 +46,7 @@ class Reading(torch.nn.Module):
         self.model = model
         self.dtype = dtype
         self.scored = scored
-        self._backbone = Backbone(self.causal, context=context)
+        self.backbone = Backbone(self.causal, context=context)
 
     @property
     def causal(self) -> Any:
@@ -58,13 +58,13 @@ class Reading(torch.nn.Module):
 
     def forward(self, part: Packed, ask: Callable[[Said], Any]) -> Any:
         batch = Batch.of(part, self.device)
-        with self._autocast():
-            hidden = self._backbone(batch.ids, batch.positions, part.lengths)
+        with self.autocast():
+            hidden = self.backbone(batch.ids, batch.positions, part.lengths)
         if self.scored:
             return ask(Said(batch, hidden, score=self.causal.score))
         return ask(Said(batch, hidden.to(self.dtype), head=head_of(self.causal)))
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
         half = self.dtype is torch.bfloat16
         return torch.autocast(self.device.type, dtype=self.dtype) if half else nullcontext()
 
@@ -127,6 +127,7 @@ class Learner:
         dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
         reading = Reading(model, context=config.context, dtype=dtype, scored=objective.head == "score")
         self.causal = reading.causal
+        self.own_attention, self.autocast = reading.backbone.own_attention, reading.autocast  # to generate
         if checkpointing:
             self.causal.gradient_checkpointing_enable({"use_reentrant": False})
         self.reading = ranks.wrap(reading, layers=self.causal._no_split_modules or ())

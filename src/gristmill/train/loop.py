@@ -16,7 +16,7 @@ from gristmill.core.errors import Cancelled
 from gristmill.core.records import digest_of
 from gristmill.core.stage import PassContext
 from gristmill.train.config import TrainConfig
-from gristmill.train.learner import Learner
+from gristmill.train.learner import Learner, Stepped
 from gristmill.train.order import FORWARD, Order, Row
 from gristmill.train.packing import Example, Packed, collate
 from gristmill.train.schedule import rate_at
@@ -164,7 +164,19 @@ class Course:
         return self.order.digest(step * self.order.rows_per_step // self.order.rows_per_epoch)
 
 
-def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, ctx: PassContext) -> None:
+class Watch(Protocol):
+    """Hears of every step and validation, in time for the checkpoint that is written after them."""
+
+    def stepped(self, progress: Progress, lesson: Lesson, stepped: Stepped, *, rate: float, seconds: float) -> None: ...
+
+    def evaluated(self, step: int, **values: float) -> None: ...
+
+    def speak(self, step: int) -> None: ...
+
+    def sync(self) -> None: ...
+
+
+def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, watch: Watch, ctx: PassContext) -> None:
     """Train from where `progress` is to the end of the course, or until patience runs out; then hold the best
     weights when there is a patience, the last ones otherwise. Asked to stop, it saves and raises Cancelled."""
     config, steps = course.config, course.steps
@@ -175,22 +187,16 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
         seed = int(digest_of([course.seed, progress.step])[:15], 16)
         stepped = learner.step(lesson.parts, total=lesson.total, rate=rate, seed=seed)
         progress.stepped(stepped.loss, lesson)
-        speed = lesson.tokens / (time.perf_counter() - begun)
-        ctx.metric(
-            step=progress.step,
-            tokens=progress.tokens,
-            supervised=progress.supervised,
-            loss=stepped.loss,
-            lr=rate,
-            grad_norm=stepped.grad_norm,
-            tokens_per_second=round(speed, 1),
-            **stepped.metrics,
-        )
-        better = _evaluate(learner, course, progress, ctx)
+        seconds = time.perf_counter() - begun
+        watch.stepped(progress, lesson, stepped, rate=rate, seconds=seconds)
+        better = _evaluate(learner, course, progress, watch)
+        watch.speak(progress.step)
+        speed = lesson.tokens / seconds
         ctx.progress(progress.step, steps, loss=round(stepped.loss, 4), tokens_per_second=round(speed))
         stopping = learner.ranks.any(ctx.stopping())
         due = progress.step % config.save_every == 0 if progress.step < steps else config.keep_best
         if due or stopping or better:
+            watch.sync()
             keeper.save(learner, progress)
         if stopping and progress.step < steps:
             raise Cancelled(f"training stopped after step {progress.step} of {steps}", "Run the same command to go on.")
@@ -200,7 +206,7 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
         progress.weights_step = best
 
 
-def _evaluate(learner: Learner, course: Course, progress: Progress, ctx: PassContext) -> bool:
+def _evaluate(learner: Learner, course: Course, progress: Progress, watch: Watch) -> bool:
     """Take the validation loss when one is due: at every `eval_every` steps, and after the last. True when these are
     weights to be kept."""
     every = course.config.eval_every
@@ -213,5 +219,5 @@ def _evaluate(learner: Learner, course: Course, progress: Progress, ctx: PassCon
     kept = progress.evaluated(held.loss, most=course.config.best_needed)
     told = {f"eval_{name}": value for name, value in held.metrics.items()}
     seconds = round(time.perf_counter() - begun, 2)
-    ctx.metric(step=progress.step, eval_loss=held.loss, best=float(not progress.worse), eval_seconds=seconds, **told)
+    watch.evaluated(progress.step, eval_loss=held.loss, best=float(not progress.worse), eval_seconds=seconds, **told)
     return kept

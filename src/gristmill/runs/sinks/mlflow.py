@@ -122,7 +122,7 @@ def _run(client: MlflowClient, experiment: str, about: About) -> str:
         return run
     found = client.get_experiment_by_name(experiment)
     where = found.experiment_id if found else client.create_experiment(experiment)
-    run: str = client.create_run(where, run_name=about.name, tags={"gristmill.run": about.id}).info.run_id
+    run = str(client.create_run(where, run_name=about.name, tags={"gristmill.run": about.id}).info.run_id)
     for some in _parts([Param(name, value) for name, value in _flat(about.recipe)], PARAMS):
         client.log_batch(run, params=some)
     write_text(about.folder / "recipe.json", orjson.dumps(about.recipe, option=orjson.OPT_INDENT_2).decode())

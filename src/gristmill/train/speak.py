@@ -1,0 +1,80 @@
+"""What the model answers while it is being trained: a person sees what no loss says.
+
+Greedy, with a key-value cache and the model's own attention, which is given back to packing afterwards. It draws no
+random number and changes no weight: a training is the same to the bit with it and without.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from gristmill.core.errors import ConfigError
+from gristmill.core.records import Message
+from gristmill.models.renderer import Renderer
+from gristmill.train.learner import Learner
+from gristmill.train.rows import cut_back
+
+SAMPLES = "samples.ndjson"
+LONGEST = 128
+"""Tokens of an answer, at most."""
+
+
+class Speaker:
+    """Asks a training's `sample_prompts` of the model every `sample_every` steps."""
+
+    def __init__(self, learner: Learner, renderer: Renderer, folder: Path, *, at: int) -> None:
+        if learner.config.sample_every and learner.objective.head == "score":
+            raise ConfigError("a model with a score head answers nothing", "Leave sample_every and sample_prompts out.")
+        self.learner = learner
+        self.renderer = renderer
+        self.path = folder / SAMPLES
+        self.every = learner.config.sample_every
+        self.prompts = learner.config.sample_prompts
+        if self.every:
+            cut_back(self.path, at=at)
+
+    def speak(self, step: int) -> None:
+        if not self.every or step % self.every:
+            return
+        said = [{"step": step, "prompt": prompt, **self._answer(prompt)} for prompt in self.prompts]
+        with self.path.open("ab") as file:
+            file.writelines(orjson.dumps(one) + b"\n" for one in said)
+
+    def _answer(self, prompt: str) -> dict[str, str | bool]:
+        """As a chat where the model has a template, else as a text to go on with. `finished`: it stopped by itself."""
+        renderer = self.renderer
+        asked = [Message(role="user", content=prompt)]
+        ids = renderer.chat(asked, generate=True).ids if renderer.chats else renderer.encode(prompt)
+        answer = self._generate(ids)
+        finished = bool(answer) and answer[-1] in renderer.stop_ids
+        return {"text": renderer.decode(answer), "finished": finished}
+
+    @torch.no_grad()
+    def _generate(self, ids: list[int]) -> list[int]:
+        from transformers import GenerationConfig
+
+        learner = self.learner
+        asked = torch.tensor([ids], device=learner.device)
+        greedy = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=min(LONGEST, max(1, self.renderer.context - len(ids))),
+            eos_token_id=sorted(self.renderer.stop_ids),
+            pad_token_id=self.renderer.eos,
+        )
+        learner.model.eval()
+        compiled = "torch._dynamo" in sys.modules  # for the shapes of training alone
+        with learner.own_attention(), learner.autocast(), _eagerly() if compiled else nullcontext():
+            out = learner.causal.generate(
+                asked, attention_mask=torch.ones_like(asked), generation_config=greedy, use_cache=True
+            )
+        return [int(token) for token in out[0, len(ids) :]]
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    return torch.compiler.set_stance("force_eager")
