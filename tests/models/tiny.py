@@ -15,6 +15,7 @@ def tiny_weights(folder: Path, *, tied: bool = True, kind: str = "llama", **chan
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    folder.mkdir(parents=True, exist_ok=True)
     make_model_folder(folder)
     sizes = {"vocab_size": 400, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}

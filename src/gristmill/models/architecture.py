@@ -7,6 +7,7 @@ Mistral) and `qwen2`. Tensor names are those of gguf's `MODEL_TENSOR_NAMES`; any
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ _BLOCK = {
 }
 _GGUF_NAME = re.compile(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)")
 FAMILIES = ("llama", "qwen2")
+FAMILY_OF = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
+"""GGUF's name for a transformers `model_type`."""
+_HF_NAME = re.compile(r"(?:model\.layers\.(\d+)\.)?([\w.]+)\.(weight|bias)")
+_TO_GGUF = {hf: name for table in (_OUTER, _BLOCK) for name, hf in table.items()}
 
 
 def check_family(file: GgufFile) -> None:
@@ -53,6 +58,21 @@ def hf_name(name: str) -> str:
         raise ConfigError(f"the tensor {name} is not known in this architecture", "Give the model as an HF folder.")
     prefix = f"model.layers.{hit[1]}." if hit[1] else ""
     return f"{prefix}{table[hit[2]]}.{hit[3]}"
+
+
+def gguf_name(name: str) -> str:
+    """`model.layers.3.self_attn.q_proj.weight` → `blk.3.attn_q.weight`: the inverse of `hf_name`."""
+    hit = _HF_NAME.fullmatch(name)
+    if hit is None or hit[2] not in _TO_GGUF or (hit[1] is None) != (_TO_GGUF[hit[2]] in _OUTER):
+        raise ConfigError(f"the tensor {name} has no name in a GGUF of this architecture", "Export it as an HF folder.")
+    return f"{f'blk.{hit[1]}.' if hit[1] else ''}{_TO_GGUF[hit[2]]}.{hit[3]}"
+
+
+def maps(family: str, names: Iterable[str]) -> bool:
+    """Whether every tensor of a model has a name in this family's GGUF; qwen2 alone has biases there."""
+    allowed = {"attn_q", "attn_k", "attn_v"} if family == "qwen2" else set()
+    hits = [_HF_NAME.fullmatch(name) for name in names]
+    return all(h and h[2] in _TO_GGUF and (h[3] == "weight" or _TO_GGUF[h[2]] in allowed) for h in hits)
 
 
 def hf_config(file: GgufFile) -> dict[str, Any]:

@@ -36,6 +36,7 @@ PROMPTS = (
     "Où est la gare? 東京はどこですか。 🙂",
     "  Spaces,\ttabs and\n\nblank lines: what are they for?",
 )
+_ADDED = 64
 MIN_AGREEMENT = 0.9
 NEAR_TIE = 0.2
 MAX_DIVERGENCE = {1: 0.02, 7: 0.15}
@@ -58,23 +59,31 @@ def prove_same(
     weights: Weights,
     gguf: Path,
     *,
+    adapter: Path | None = None,
     prompts: Sequence[str] = PROMPTS,
     tokens: int = 16,
     threads: int = 2,
     seconds: float = 300,
 ) -> Same:
-    """Compare a model folder with the GGUF made from it; a CheckpointError with figures if they differ."""
-    tensors = same_tensors(weights, gguf)
+    """Compare a model folder with the GGUF made from it; a CheckpointError with figures if they differ.
+
+    With `adapter`, a LoRA GGUF, `gguf` is that of the base: together they must be the model, whose tensors they hold in
+    another way, so that `same_adapter` compares those.
+    """
+    tensors = 0 if adapter else same_tensors(weights, gguf)
     renderer = Renderer.load(weights)
     asked = [_rendered(renderer, prompt) for prompt in prompts]
-    answers = _llama_cpp(gguf, asked, tokens=tokens, threads=threads, seconds=seconds)
-    for prompt, mine, theirs in zip(prompts, asked, answers, strict=True):
-        if mine.ids != theirs["ids"]:
+    added = _added(renderer)
+    answers = _llama_cpp(gguf, asked, list(added), adapter=adapter, tokens=tokens, threads=threads, seconds=seconds)
+    read = [*zip(prompts, (a.ids for a in asked), (b["ids"] for b in answers["prompts"]), strict=True)]
+    read += [*zip(added, ([at] for at in added.values()), answers["added"], strict=True)]
+    for text, mine, theirs in read:
+        if mine != theirs:
             raise CheckpointError(
-                f"{gguf.name} reads {prompt!r} as other tokens than the model was trained on",
+                f"{gguf.name} reads {text!r} as other tokens than the model was trained on",
                 "Its tokenizer is not the model's: export again from the right base.",
             )
-    runs = [(a.ids, b["chosen"], b["logprobs"]) for a, b in zip(asked, answers, strict=True)]
+    runs = [(a.ids, b["chosen"], b["logprobs"]) for a, b in zip(asked, answers["prompts"], strict=True)]
     same = replace(_compare(weights, runs), tensors=tensors)
     bound = MAX_DIVERGENCE.get(read_gguf(gguf).get("general.file_type"), max(MAX_DIVERGENCE.values()))
     if same.agreement < MIN_AGREEMENT or same.divergence > bound:
@@ -87,19 +96,36 @@ def prove_same(
     return same
 
 
+def _added(renderer: Renderer) -> dict[str, int]:
+    """The last tokens added beside the merged ones, special or not: new ones are among them."""
+    found = renderer.vocabulary.tokenizer.get_added_tokens_decoder().items()
+    return {token.content: at for at, token in sorted(found)[-_ADDED:]}
+
+
 def _rendered(renderer: Renderer, prompt: str) -> Rendered:
     if renderer.chats:
         return renderer.chat([Message(role="user", content=prompt)], generate=True)
     return Rendered(renderer.encode(prompt), [], prompt)
 
 
-def _llama_cpp(gguf: Path, asked: Sequence[Rendered], *, tokens: int, threads: int, seconds: float) -> list[Any]:
+def _llama_cpp(
+    gguf: Path,
+    asked: Sequence[Rendered],
+    added: list[str],
+    *,
+    adapter: Path | None,
+    tokens: int,
+    threads: int,
+    seconds: float,
+) -> Any:
     question = {
         "gguf": str(gguf),
+        "adapter": str(adapter or ""),
         "context": max(len(r.ids) for r in asked) + tokens + 8,
         "threads": threads,
         "tokens": tokens,
         "prompts": [{"text": r.text, "ids": r.ids} for r in asked],
+        "added": added,
     }
     command = [sys.executable, "-m", "gristmill.models.gate_child"]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
@@ -110,9 +136,10 @@ def _llama_cpp(gguf: Path, asked: Sequence[Rendered], *, tokens: int, threads: i
     except subprocess.TimeoutExpired as error:
         raise CheckpointError(f"llama.cpp did not answer for {gguf.name} in {seconds:.0f} s", "Try again.") from error
     if done.returncode != 0:
-        reason = b" ".join(done.stderr.strip().splitlines()[-2:]).decode(errors="replace")
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = " ".join(([line for line in said if "rror" in line] or said)[-2:])
         raise CheckpointError(f"llama.cpp cannot run {gguf.name}: {reason}", "Export it again.")
-    return list(orjson.loads(done.stdout))
+    return orjson.loads(done.stdout)
 
 
 def _compare(weights: Weights, runs: Sequence[tuple[list[int], list[int], list[float]]]) -> Same:

@@ -27,8 +27,14 @@ def main() -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked["threads"]
     params.cpuparams.poll = params.cpuparams_batch.poll = 0  # spinning threads starve busy cores
     params.warmup = False
+    if asked["adapter"]:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(asked["adapter"], 1.0)]
     server = xllamacpp.Server(params)
-    answer = [_one(server.listening_address, p["text"], p["ids"], asked["tokens"]) for p in asked["prompts"]]
+    address = server.listening_address
+    answer = {
+        "prompts": [_one(address, p["text"], p["ids"], asked["tokens"]) for p in asked["prompts"]],
+        "added": [_tokens(address, text) for text in asked["added"]],
+    }
     with os.fdopen(out, "wb") as file:
         file.write(orjson.dumps(answer))
 
@@ -38,12 +44,17 @@ def _one(address: str, text: str, ids: list[int], tokens: int) -> dict[str, Any]
 
     It gives none for tokens that are part of a character, so the continuation counts up to the first of these.
     """
-    read = _post(address, "/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"]
+    read = _tokens(address, text)
     body = {"prompt": ids, "n_predict": tokens, "temperature": 0, "n_probs": 1, "return_tokens": True}
     answer = _post(address, "/completion", {**body, "cache_prompt": False})
-    steps = answer["completion_probabilities"]
+    steps = answer.get("completion_probabilities", [])  # absent where it ends at once
     known = list(takewhile(lambda pair: pair[0] == pair[1]["id"], zip(answer["tokens"], steps, strict=False)))
     return {"ids": read, "chosen": [token for token, _ in known], "logprobs": [s["logprob"] for _, s in known]}
+
+
+def _tokens(address: str, text: str) -> list[int]:
+    body = {"content": text, "add_special": False, "parse_special": True}
+    return list(_post(address, "/tokenize", body)["tokens"])
 
 
 def _post(address: str, path: str, body: dict[str, Any]) -> Any:

