@@ -7,12 +7,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.fakes.fixtures import FakeServer
 from tests.runs.project import PLACES, Project
 
-from gristmill.train.order import Order
 from gristmill.train.objectives.sft import SftConfig
+from gristmill.train.order import Order
 
 PRICE = {"input": 100.0, "output": 400.0}
 
@@ -99,7 +100,7 @@ def test_a_canary_keeps_to_the_budget_and_unknown_prices_are_named(project: Proj
 def test_steps_from_tokens_are_those_of_the_packing(budget: dict[str, Any]) -> None:
     config = SftConfig(kind="train.sft", model="m", context=512, batch=1024, **budget)
     rng = random.Random(3)
-    lengths = tuple(rng.randint(20, 200) for _ in range(400))
+    lengths = np.array([rng.randint(20, 200) for _ in range(400)])
     order = Order(lengths, config.context, 0, max(1, config.batch // config.context))
     limits = {"epochs": config.epochs_or_default, "steps": config.steps, "tokens": config.tokens}
     real = order.steps_for(order.rows_for(**limits))

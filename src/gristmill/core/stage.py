@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -152,6 +152,14 @@ class PassContext(StepContext, Protocol):
     def warn(self, message: str) -> None:
         """What a person should hear of at once, though the run goes on: in the terminal, the events and the log."""
         ...
+
+
+@runtime_checkable
+class Digested(Protocol):
+    """The records of a pass, where they lie on disk: one hash stands for all of them."""
+
+    @property
+    def digest(self) -> str: ...
 
 
 @dataclass(frozen=True)

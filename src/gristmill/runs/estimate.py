@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from gristmill.core.errors import InputError
 from gristmill.core.files import atomic
 from gristmill.core.records import Sample
 from gristmill.llm.prices import FREE, price_of, table_version
@@ -191,16 +192,23 @@ class _Estimator:
         return {"samples": [low, high], "steps": [steps_for(low * each), steps_for(high * each)]}
 
     def _tokens(self, node: Node, samples: list[Sample]) -> float | None:
-        """Tokens of a sample as the model to be trained reads it; None where its files are not at hand."""
+        """Tokens of a sample as the model to be trained reads it; None where its files are not at hand, or where these
+        few samples are not enough to settle what is learned (a classifier's classes)."""
         from gristmill.models.renderer import Renderer
-        from gristmill.train.examples import encode
+        from gristmill.train.config import TrainConfig
+        from gristmill.train.examples import tokens_in
         from gristmill.train.objective import objective_of
 
         specs = [self.plan.recipe.models[role] for role in node.roles]
-        if not samples or len(specs) != 1 or not isinstance(specs[0], LocalSpec):
+        config = node.config
+        if not samples or len(specs) != 1 or not isinstance(specs[0], LocalSpec) or not isinstance(config, TrainConfig):
+            return None
+        try:
+            objective = objective_of(config.settled(samples))
+        except InputError:
             return None
         weights = locate(specs[0].model, base=self.plan.recipe.base, hasher=self.workspace.store.file_hash)
-        return encode(samples, objective_of(node.config), Renderer.load(weights)).tokens / len(samples)
+        return tokens_in(samples, objective, Renderer.load(weights)) / len(samples)
 
 
 def _gives_samples(node: Node) -> bool:

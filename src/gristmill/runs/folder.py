@@ -33,7 +33,7 @@ import orjson
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.files import atomic, link_tree
-from gristmill.core.records import Record, from_row
+from gristmill.core.records import Record, digest_of, from_row
 from gristmill.core.store import Holder
 from gristmill.runs.tables import BYTES, RECORDS, REJECTS, ROWS, Group, Row, Seen, TableWriter, as_numbers, groups, rows
 
@@ -112,6 +112,10 @@ class Inputs:
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         self.outputs = outputs
+
+    @property
+    def digest(self) -> str:
+        return digest_of([output.digest for output in self.outputs])
 
     def __len__(self) -> int:
         return sum(output.count for output in self.outputs)

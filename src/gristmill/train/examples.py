@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gristmill.core.errors import InputError, Reject
 from gristmill.core.records import Sample
-from gristmill.core.stage import Dropped
 from gristmill.models.renderer import Rendered, Renderer
 from gristmill.train.objective import Objective
 from gristmill.train.packing import Example
@@ -23,56 +20,22 @@ OPEN, CLOSE = "⟦", "⟧"
 """Around what the loss sees, in the report's rendered sample."""
 
 
-@dataclass
-class Examples:
-    """The samples that are used, their examples, and what was dropped."""
-
-    samples: list[Sample] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
-    sized: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.examples[index]
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example."""
-        return np.array([len(e) for e in self.examples], np.int64)
-
-    @cached_property
-    def sizes(self) -> NDArray[np.float64]:
-        """What each example counts in the mean (`Objective.size`)."""
-        return np.array(self.sized, np.float64)
-
-    @property
-    def tokens(self) -> int:
-        return int(self.lengths.sum())
-
-    @property
-    def supervised(self) -> int:
-        return sum(e.supervised for e in self.examples)
+def examples_of(sample: Sample, objective: Objective, renderer: Renderer) -> list[Example]:
+    """A sample as its objective sees it. Raises Reject where it cannot use it."""
+    if sample.form not in objective.forms:
+        raise Reject(f"a {sample.form} sample", f"this objective learns from {', '.join(sorted(objective.forms))}")
+    return objective.examples(sample, renderer)
 
 
-def encode(samples: Iterable[Sample], objective: Objective, renderer: Renderer) -> Examples:
-    """Each sample as its objective sees it; what it cannot use is dropped with the reason."""
-    out = Examples()
+def tokens_in(samples: Iterable[Sample], objective: Objective, renderer: Renderer) -> int:
+    """Tokens that some samples would be trained on; those that would be dropped have none."""
+    total = 0
     for sample in samples:
         try:
-            if sample.form not in objective.forms:
-                raise Reject(f"a {sample.form} sample", f"this objective learns from {', '.join(objective.forms)}")
-            made = objective.examples(sample, renderer)
-        except Reject as reject:
-            out.dropped.append(Dropped(sample, reject.reason, reject.detail))
+            total += sum(map(len, examples_of(sample, objective, renderer)))
+        except Reject:
             continue
-        out.samples.append(sample)
-        out.examples += made
-        out.sized += [objective.size(example) for example in made]
-    out.examples = list(objective.beside(out.examples))
-    return out
+    return total
 
 
 def marked_text(rendered: Rendered, renderer: Renderer) -> str:
@@ -82,42 +45,74 @@ def marked_text(rendered: Rendered, renderer: Renderer) -> str:
     return "".join(f"{OPEN}{text}{CLOSE}" if seen else text for seen, text in pieces)
 
 
-def mask_report(train: Examples, validation: Examples, objective: Objective, renderer: Renderer) -> dict[str, Any]:
+@dataclass
+class Tally:
+    """What the loss will see of one split, counted while samples become examples."""
+
+    renderer: Renderer
+    samples: int = 0
+    examples: int = 0
+    tokens: int = 0
+    supervised: int = 0
+    cut: int = 0  # samples of which something lies beyond the context
+    ending: int = 0  # samples with a whole message to learn from,
+    stopping: int = 0  # and those of them that teach to stop after it
+    kinds: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    shown: dict[str, str] = field(default_factory=dict)
+
+    def add(self, sample: Sample, made: Sequence[Example]) -> None:
+        sequences = [tokens for example in made for tokens in example.sequences]
+        self.samples += 1
+        self.examples += len(made)
+        self.tokens += sum(map(len, sequences))
+        self.supervised += sum(tokens.supervised for tokens in sequences)
+        self.cut += any(tokens.left_out for tokens in sequences)
+        self.kinds[f"{sample.form}/{sample.kind}"] += 1
+        if any(message.train is True for message in (*sample.messages, *sample.chosen, *sample.rejected)):
+            stops = list(self.renderer.stop_ids)
+            self.ending += 1
+            self.stopping += all(bool(np.isin(tokens.ids[tokens.mask], stops).any()) for tokens in sequences)
+        if sample.form not in self.shown:
+            self._show(sample, made[0])
+
+    def _show(self, sample: Sample, example: Example) -> None:
+        texts = [
+            marked_text(Rendered(tokens.ids.tolist(), tokens.mask.tolist(), ""), self.renderer)
+            for tokens in example.sequences
+        ]
+        verdict = sample.label or ("" if sample.desirable is None else "good" if sample.desirable else "bad")
+        names = ("chosen", "rejected") if len(texts) == 2 else ("",)
+        said = [f"{name}:\n{text}" if name else text for name, text in zip(names, texts, strict=True)]
+        self.shown[sample.form] = "\n\n".join([*said, *([f"→ {verdict}"] if verdict else [])])
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "samples": self.samples,
+            "kinds": dict(sorted(self.kinds.items())),
+            "examples": self.examples,
+            "tokens": self.tokens,
+            "supervised": self.supervised,
+            "share": round(self.supervised / max(1, self.tokens), 4),
+            "cut": self.cut,
+            "stop_supervised": self.stopping == self.ending,
+            "dropped": dict(sorted(self.dropped.items())),
+            "shown": dict(sorted(self.shown.items())),
+        }
+
+
+def mask_report(train: Tally, validation: Tally, objective: Objective) -> dict[str, Any]:
     """What the loss will see: counts by form and kind, tokens, share, and one sample of each form as it is trained on.
     Raises InputError when there is nothing to learn."""
-    if not train.samples:
-        reasons = Counter(dropped.reason for dropped in train.dropped)
+    if not train.samples or (objective.head == "tokens" and not train.supervised):
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in train.dropped.most_common())
         raise InputError(
-            "no sample to train on" + (f" (dropped: {dict(reasons)})" if reasons else ""),
+            "no sample to train on" + (f": {reasons}" if reasons else ""),
             "Samples whose mark `split` is missing or `train` are trained on, where a message or text is marked to be "
             "trained. Look at what the stage takes with: gristmill show RUN records",
         )
-    kinds = Counter(f"{sample.form}/{sample.kind}" for sample in train.samples)
-    first = {sample.form: sample for sample in reversed(train.samples)}
+    held = validation.as_dict()
     return {
-        "samples": len(train.samples),
-        "kinds": dict(sorted(kinds.items())),
-        "tokens": train.tokens,
-        "supervised": train.supervised,
-        "share": round(train.supervised / train.tokens, 4),
-        "stop_supervised": all(
-            any(
-                int(t) in renderer.stop_ids
-                for e in objective.examples(s, renderer)
-                for q in e.sequences
-                for t in q.ids[q.mask]
-            )
-            for s in train.samples
-            if s.form == "chat" and any(m.train is True for m in s.messages)
-        ),
-        "dropped": dict(Counter(dropped.reason for dropped in train.dropped)),
-        "validation": {"samples": len(validation.samples), "supervised": validation.supervised},
-        "shown": {form: _shown(objective.examples(s, renderer)[0], renderer) for form, s in sorted(first.items())},
+        **train.as_dict(),
+        "validation": {name: held[name] for name in ("samples", "tokens", "supervised", "dropped")},
     }
-
-
-def _shown(example: Example, renderer: Renderer) -> str:
-    texts = (
-        marked_text(Rendered(tokens.ids.tolist(), tokens.mask.tolist(), ""), renderer) for tokens in example.sequences
-    )
-    return "\n\n".join(texts)

@@ -19,6 +19,7 @@ class Tokens:
 
     ids: NDArray[np.int64]
     mask: NDArray[np.bool_]
+    left_out: int = 0  # tokens that followed, beyond the context
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -26,6 +27,11 @@ class Tokens:
     @property
     def supervised(self) -> int:
         return int(self.mask[1:].sum())
+
+    def first(self, context: int) -> Tokens:
+        """Its beginning; what lies beyond the context is left out."""
+        left_out = max(0, len(self) - context)
+        return Tokens(self.ids[:context], self.mask[:context], left_out) if left_out else self
 
     def pieces(self, context: int) -> list[Tokens]:
         """Consecutive pieces of at most `context` tokens. Each begins with the last token of the one before,

@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from gristmill.core.errors import CheckpointError, ConfigError, InputError
+from gristmill.core.errors import CheckpointError
 from gristmill.core.files import atomic
 from gristmill.core.records import Checkpoint, Record, Sample, digest_of
-from gristmill.core.stage import PassContext, PassResult, samples
+from gristmill.core.stage import PassContext, PassResult
 from gristmill.models import checkpoint
 from gristmill.models.load import load_model
 from gristmill.models.lora import attach
@@ -26,16 +26,11 @@ from gristmill.models.merge import write_merged
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights
 from gristmill.train.config import TrainConfig
-from gristmill.train.examples import Examples, encode, mask_report
 from gristmill.train.objective import Objective, objective_of
+from gristmill.train.prepare import Data, Preparation, split_of
 
 FINAL, BEST, ADAPTER, REPORT = "final", "best", "adapter", "mask_report.json"
-
-
-@dataclass(frozen=True)
-class Data:
-    train: Examples
-    validation: Examples
+DATA = "data"
 
 
 def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
@@ -43,13 +38,12 @@ def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     seen."""
     weights: Weights = ctx.weights(config.model)
     renderer = Renderer.load(weights)
-    given = samples(records)
-    config = config.settled(sample for sample in given if sample.marks.get("split", "train") == "train")
+    taught = (sample for sample in records if isinstance(sample, Sample) and split_of(sample) == "train")
+    config = config.settled(taught)
     objective = objective_of(config)
-    data = _read(config, given, objective, renderer)
-    _report(data, objective, renderer, ctx)
-    yield from data.train.dropped
-    yield from data.validation.dropped
+    data = Preparation(config, objective, renderer, ctx).data(records, ctx.folder / DATA)
+    _report(data.report, ctx)
+    yield from data.dropped()
     identity = _identity(config, data, weights, renderer, ctx.seed)
     with pinned_threads(config.threads) as threads:
         manifest = _finished(ctx.folder / FINAL, identity)
@@ -64,24 +58,8 @@ def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     )
 
 
-def _read(config: TrainConfig, given: list[Sample], objective: Objective, renderer: Renderer) -> Data:
-    if config.context > renderer.context:
-        raise ConfigError(
-            f"context is {config.context} tokens, and the model reads {renderer.context}",
-            f"Set the stage's context to at most {renderer.context}.",
-        )
-    split = {name: [s for s in given if s.marks.get("split", "train") == name] for name in ("train", "validation")}
-    if config.eval_every and not split["validation"]:
-        raise InputError(
-            "eval_every is set, and no sample is marked for validation",
-            "Mark some with a curate.split stage (validation: 0.1), or leave eval_every and patience out.",
-        )
-    return Data(*(encode(split[name], objective, renderer) for name in ("train", "validation")))
-
-
-def _report(data: Data, objective: Objective, renderer: Renderer, ctx: PassContext) -> None:
+def _report(report: dict[str, Any], ctx: PassContext) -> None:
     """Say what will be trained on before anything is: in the stage's folder, and as an event."""
-    report = mask_report(data.train, data.validation, objective, renderer)
     with atomic(ctx.folder / REPORT) as file:
         file.write(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     plain = {key: value for key, value in report.items() if isinstance(value, int | float | str)}
@@ -92,8 +70,8 @@ def _identity(config: TrainConfig, data: Data, weights: Weights, renderer: Rende
     """What makes this training the one it is."""
     return {
         "config": digest_of(config.learned()),
-        "samples": digest_of([s.digest for s in data.train.samples]),
-        "validation": digest_of([s.digest for s in data.validation.samples]),
+        "samples": data.train.digest,
+        "validation": data.validation.digest,
         "base": weights.sha256,
         "template": renderer.template_hash,
         "seed": seed,
