@@ -112,6 +112,8 @@ class TrainConfig(StageConfig):
             raise ValueError("keep_best compares evaluations: set eval_every too")
         if (self.sample_every is None) != (not self.sample_prompts):
             raise ValueError("sample_every and sample_prompts go together: when to ask, and what")
+        if self.sample_every and self.processes > 1 and self.strategy == "fsdp":
+            raise ValueError("sample_every needs the whole model in one process: set strategy: ddp")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas lie between 0 and 1")
         return self
