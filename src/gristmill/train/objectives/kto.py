@@ -122,6 +122,6 @@ def rated(config: KtoConfig, moved: Tensor, desirable: Tensor, *, kl: float) -> 
     """The loss of each answer [answers]. `moved`: its log-probability less that under the starting weights."""
     import torch
 
-    sign = torch.where(desirable, 1.0, -1.0)
-    weight = torch.where(desirable, config.desirable_weight, config.undesirable_weight)
+    sign = torch.where(desirable, 1.0, -1.0).to(moved)
+    weight = torch.where(desirable, config.desirable_weight, config.undesirable_weight).to(moved)
     return weight * (1 - torch.sigmoid(config.beta * sign * (moved - kl)))
