@@ -11,7 +11,23 @@ import typer
 from typer.exceptions import TyperException
 
 from gristmill import __version__
-from gristmill.cli import chat, check, doctor, export, init, models, retry, run, serve, show, status, stop, sweep
+from gristmill.cli import (
+    chat,
+    check,
+    compare,
+    doctor,
+    export,
+    init,
+    models,
+    retry,
+    run,
+    serve,
+    show,
+    status,
+    stop,
+    sweep,
+    verify,
+)
 from gristmill.cli.options import print_json
 from gristmill.core.errors import GristmillError, exhausted, not_installed
 from gristmill.core.secrets import scrub
@@ -26,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (init, check, run, sweep, status, show, stop, retry, serve, chat, export, models, doctor):
+for verb in (init, check, run, sweep, status, show, compare, verify, stop, retry, serve, chat, export, models, doctor):
     verb.register(app)
 
 

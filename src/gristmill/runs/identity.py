@@ -11,10 +11,13 @@ from gristmill.core.errors import ConfigError
 from gristmill.llm.spec import LocalSpec, StageSpec, remote_identity
 from gristmill.models.weights import locate
 from gristmill.runs.context import Current
-from gristmill.runs.fingerprint import outside, run_fingerprint
+from gristmill.runs.fingerprint import node_key, run_fingerprint
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.plan import Plan, make_plan
 from gristmill.runs.workspace import Workspace
+
+MADE_WITH = ("code", "libraries", "programs")
+"""Of a node's key: what may change its results though nobody has changed the recipe."""
 
 
 class Identities:
@@ -34,11 +37,14 @@ class Identities:
         return remote_identity(spec)
 
     def hashes(self) -> dict[str, Any]:
-        """What a run depends on besides its recipe, for its manifest: the models it names, the files it reads."""
+        """What a run depends on besides its recipe, for its manifest: the models it names, the files it reads, and for
+        each stage the hash of its code and the versions of the libraries and programs that decide what it gives."""
         file_hash = self.workspace.store.file_hash
-        inputs = {path: digest for node in self.plan.nodes for path, digest in outside(self.plan, node, file_hash)}
+        keys = {node.name: node_key(self.plan, node, self.before, file_hash) for node in self.plan.nodes}
+        inputs = {path: digest for key in keys.values() for path, digest in key["files"]}
         used = {role for node in self.plan.nodes for role in node.roles}
-        return {"models": {role: self.before(role) for role in sorted(used)}, "inputs": inputs}
+        made = {name: {part: key[part] for part in MADE_WITH} for name, key in keys.items()}
+        return {"models": {role: self.before(role) for role in sorted(used)}, "inputs": inputs, "made_with": made}
 
     def during(self, current: Current) -> Callable[[str], str]:
         def name(role: str) -> str:

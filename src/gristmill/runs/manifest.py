@@ -25,8 +25,11 @@ from gristmill.runs.plan import Plan
 
 PACKAGES = (
     *("aiohttp", "uvloop", "orjson", "pydantic", "pyarrow", "tokenizers", "rensa", "pypdfium2"),
-    *("torch", "transformers", "peft", "xllamacpp"),
+    *("torch", "transformers", "peft", "safetensors", "bitsandbytes", "xllamacpp"),
 )
+
+SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG")
+"""Variables that say how many threads and which devices compute."""
 
 
 def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes: Any) -> None:
@@ -47,11 +50,13 @@ def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes:
         "prices": prices(plan),
         "prompts": {f"{n.name}/{k}": p.ref for n in plan.nodes for k, p in n.prompts.items()},
         **hashes,
-        "attempts": [*old.get("attempts", []), {"started": now, **_machine()}],
+        "attempts": [*old.get("attempts", []), {"started": now, **machine()}],
     }
     _write(path, data)
     recipe = yaml.safe_dump(plan.recipe.source.data, sort_keys=False, allow_unicode=True)
     write_text(folder.path / "recipe.yaml", recipe)
+    packages = installed()
+    write_text(folder.path / "environment" / f"{lock_of(packages)}.txt", "".join(f"{line}\n" for line in packages))
     for node in plan.nodes:
         for prompt in node.prompts.values():
             write_text(folder.path / "prompts" / f"{prompt.name}@{prompt.hash}.md", prompt.text)
@@ -88,22 +93,35 @@ def _write(path: Path, data: dict[str, Any]) -> None:
         file.write(orjson.dumps(data, option=orjson.OPT_INDENT_2))
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What this process runs on and with."""
     return {
         "gristmill": __version__,
         "git": _git(),
-        "lock": installed_hash(),
+        "lock": lock_of(installed()),  # names the file in environment/ that lists it all
         "packages": {p: v for p in PACKAGES if (v := _version(p))},
         "python": platform.python_version(),
         "os": platform.platform(),
-        "hardware": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "memory_gib": _memory_gib()},
+        "hardware": {
+            "cpu": _cpu(),
+            "vectors": _vectors(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": _memory_gib(),
+            "gpus": _gpus(),
+        },
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
 
 
-def installed_hash() -> str:
-    """Hash of every installed package and its version: what a lock file pins, as it really is. By the names of their
+def installed() -> list[str]:
+    """Every installed package as `name==version`: what a lock file pins, as it really is. By the names of their
     folders: to parse what is in them takes longer than all else at the start of a run."""
-    return digest_of(sorted({path.name for place in sys.path for path in Path(place).glob("*.dist-info")}))
+    folders = {path.name for place in sys.path for path in Path(place).glob("*.dist-info")}
+    return sorted(name.removesuffix(".dist-info").replace("-", "==", 1) for name in folders)
+
+
+def lock_of(packages: list[str]) -> str:
+    return digest_of(packages)
 
 
 def _version(package: str) -> str | None:
@@ -114,7 +132,8 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> str | None:
-    """Commit of Gristmill's own checkout, `+dirty` where it differs; None when it is installed as a package."""
+    """Commit of Gristmill's own checkout, and where files differ from it `+` and the hash of how they do; None when it
+    is installed as a package."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
@@ -123,14 +142,38 @@ def _git() -> str | None:
         command = ["git", "-C", str(root), *args]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
-    commit = run("rev-parse", "HEAD")
-    return f"{commit}+dirty" if commit and run("status", "--porcelain", "--untracked-files=no") else commit or None
+    commit, changed = run("rev-parse", "HEAD"), run("diff", "HEAD")
+    return f"{commit}+{digest_of(changed)[:12]}" if commit and changed else commit or None
 
 
 def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return _of_cpu("model name") or platform.machine()
+
+
+def _vectors() -> list[str]:
+    """Which vector instructions there are: kernels choose by them, and so do the last bits of sums."""
+    flags = _of_cpu("flags").split()
+    return [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+
+
+def _of_cpu(name: str) -> str:
+    """The first processor's entry of that name; empty where the machine has none."""
+    lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() == name), "")
+
+
+def _gpus() -> list[str]:
+    """Models of NVIDIA cards by the driver's own files, and its version: torch is not imported for a run that needs
+    none."""
+    driver = Path("/proc/driver/nvidia")
+    about = [path.read_text().splitlines() for path in sorted(driver.glob("gpus/*/information"))]
+    models = [line.partition(":")[2].strip() for lines in about for line in lines if line.startswith("Model:")]
+    version = [line.split(":", 1)[1].strip() for line in _lines(driver / "version") if line.startswith("NVRM")]
+    return [*models, *version] if models else []
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def _memory_gib() -> float:

@@ -7,6 +7,7 @@ no memory of its own. A random trial depends on its number and the key's name, a
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Generator, Iterator
 from itertools import product
 from math import exp, log
@@ -20,6 +21,8 @@ from gristmill.core.records import digest_of
 
 SWEPT = ("stages", "models", "seed")
 """Where a swept key may stand: what is elsewhere changes no result."""
+
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 LIST = "a list"
 """Name of the shortest way to write a key's values; no key of a recipe."""
@@ -157,18 +160,10 @@ def written(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def number_of(value: Any) -> float | None:
-    """A value as a number, where it is one: YAML reads 1e-3, which has no point, as text."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
 def _choices(values: Any) -> list[Any]:
-    return list(values.choice if isinstance(values, Choice) else values)
+    """The values to choose from. 1e-3 is a number, though YAML 1.1, which wants 1.0e-3, reads text."""
+    given = values.choice if isinstance(values, Choice) else values
+    return [float(v) if isinstance(v, str) and _EXPONENT.fullmatch(v) else v for v in given]
 
 
 def _ends(values: Any) -> list[Any]:

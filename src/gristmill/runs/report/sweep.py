@@ -9,7 +9,7 @@ from typing import Any
 from gristmill.runs.figures import counted, money, span
 from gristmill.runs.report.scatter import Point, scatter
 from gristmill.runs.report.sheet import grid, head, section, sheet
-from gristmill.runs.search import number_of, written
+from gristmill.runs.search import written
 
 Data = dict[str, Any]
 """What `sweep.json` holds."""
@@ -48,8 +48,12 @@ def short_names(keys: list[str]) -> dict[str, str]:
 
 def shown(value: Any) -> str:
     """A value as people read it: numbers to four digits."""
-    number = number_of(value)
+    number = _number(value)
     return written(value) if number is None else f"{number:.4g}"
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _head(data: Data) -> str:
@@ -71,5 +75,5 @@ def _points(data: Data, key: str) -> list[Point]:
             tip = f"trial {trial['number']}: " + ", ".join(f"{k} {shown(v)}" for k, v in trial["values"].items())
             at = trial["values"][key]
             best = trial["number"] == data["best"]
-            found.append(Point(shown(at), number_of(at), value, f"{tip}: {value:.5g}", strong=best))
+            found.append(Point(shown(at), _number(at), value, f"{tip}: {value:.5g}", strong=best))
     return found
