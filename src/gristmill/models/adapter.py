@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gristmill.models import checkpoint
+from gristmill.models.lora import SCORE
 from gristmill.models.merge import PEFT, stated_base
 from gristmill.models.renderer import Renderer
 from gristmill.models.state import save_tensors
@@ -38,6 +39,9 @@ def write_adapter(
     tied = bool(model.config.tie_word_embeddings)
     rows = {name: module.rows for name, module in grown.items() if not (tied and isinstance(module, HeadBeside))}
     tensors |= {f"{PEFT}{name}.{_ROWS}": value.detach() for name, value in rows.items()}
+    scored: Any = getattr(model.get_base_model(), SCORE, None)
+    if scored is not None:
+        tensors[f"{PEFT}{SCORE}.weight"] = scored.weight.detach()
     stated = {"base": stated_base(model, base), "template": renderer.template_hash, **(metadata or {})}
     with checkpoint.staged(folder, metadata=stated) as temp:
         save_tensors(temp / TENSORS, tensors)
@@ -47,6 +51,8 @@ def write_adapter(
         if rows:
             added = list(renderer.vocabulary.added)
             settings["trainable_token_indices"] = {name.rpartition(".")[2]: added for name in rows}
+        if scored is not None:
+            settings |= {"task_type": "SEQ_CLS", "modules_to_save": [SCORE]}
         (temp / CONFIG).write_bytes(orjson.dumps(settings, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
         renderer.save_tokenizer(temp)
     return checkpoint.verify(folder)
