@@ -72,7 +72,7 @@ def prove_same(
     """
     tensors = 0 if adapter else same_tensors(weights, gguf)
     renderer = Renderer.load(weights)
-    asked = [_rendered(renderer, prompt) for prompt in prompts]
+    asked = [rendered(renderer, prompt) for prompt in prompts]
     added = _added(renderer)
     answers = _llama_cpp(gguf, asked, list(added), adapter=adapter, tokens=tokens, threads=threads, seconds=seconds)
     read = [*zip(prompts, (a.ids for a in asked), (b["ids"] for b in answers["prompts"]), strict=True)]
@@ -102,7 +102,7 @@ def _added(renderer: Renderer) -> dict[str, int]:
     return {token.content: at for at, token in sorted(found)[-_ADDED:]}
 
 
-def _rendered(renderer: Renderer, prompt: str) -> Rendered:
+def rendered(renderer: Renderer, prompt: str) -> Rendered:
     if renderer.chats:
         return renderer.chat([Message(role="user", content=prompt)], generate=True)
     return Rendered(renderer.encode(prompt), [], prompt)
