@@ -14,6 +14,7 @@ from gristmill.cli.options import HERE, Json, Sets, WorkspaceFolder, open_worksp
 
 if TYPE_CHECKING:
     from gristmill.runs.plan import Plan
+    from gristmill.runs.search import Sweep, Values
 
 
 def register(app: typer.Typer) -> None:
@@ -46,12 +47,14 @@ def check(
 
     if recipe is None:
         raise typer.BadParameter("name a recipe, or ask for --schema")
-    plan = _plan(recipe, sets, json=json)
+    plan, trials = _plan(recipe, sets, json=json)
     for name, sink in plan.recipe.sinks.items():
         check_sink(name, sink, plan.recipe.base)
     found = _estimate(plan, workspace, canary, quiet=json) if canary else None
     if json:
-        print_json({"ok": True, "stages": _stages(plan), **({"estimate": found} if found else {})})
+        more = {"estimate": found} if found else {}
+        more |= {"trials": trials} if plan.recipe.sweep else {}
+        print_json({"ok": True, "stages": _stages(plan), **more})
     elif found:
         from gristmill.cli.forecast import forecast
 
@@ -62,14 +65,23 @@ def check(
         typer.echo(f"\n{recipe} is sound: {len(plan.recipe.stages)} stages, {len(plan.recipe.models)} models.")
         if unknown := _unknown(plan):
             typer.echo(unknown)
+        if plan.recipe.sweep:
+            typer.echo(f"\n{_trials(plan.recipe.sweep, trials)}")
 
 
-def _plan(recipe: Path, sets: list[str] | None, *, json: bool) -> Plan:
+def _plan(recipe: Path, sets: list[str] | None, *, json: bool) -> tuple[Plan, list[Values]]:
+    """The plan, and the trials of its sweep as far as they are known before one has run: each is checked too."""
     from gristmill.runs.plan import make_plan
     from gristmill.runs.source import RecipeError
 
     try:
-        return make_plan(recipe, sets)
+        plan = make_plan(recipe, sets)
+        if plan.recipe.sweep is None:
+            return plan, []
+        from gristmill.runs.sweep import trial_plans
+
+        found = [values for values, _ in trial_plans(plan)]
+        return plan, found if plan.recipe.sweep.by != "optuna" else []
     except RecipeError as error:
         if not json:
             raise
@@ -78,6 +90,19 @@ def _plan(recipe: Path, sets: list[str] | None, *, json: bool) -> Plan:
         ]
         print_json({"ok": False, "problems": problems})
         raise typer.Exit(error.exit_code) from error
+
+
+def _trials(sweep: Sweep, trials: list[Values]) -> str:
+    """What `gristmill sweep` will try."""
+    from gristmill.runs.report.sweep import short_names, shown
+
+    compared = f"compared by {sweep.metric}, the {'greatest' if sweep.goal == 'max' else 'least'} is the best"
+    if not trials:
+        return f"`gristmill sweep`: {sweep.samples} trials by optuna, each chosen by those before it, {compared}."
+    names = short_names(list(sweep.keys))
+    rows = [[number, *(shown(values[key]) for key in names)] for number, values in enumerate(trials, 1)]
+    said = f"`gristmill sweep`: {len(trials)} trials by {sweep.by}, {compared}."
+    return f"{table(['trial', *names.values()], rows)}\n\n{said}"
 
 
 def _stages(plan: Plan) -> list[dict[str, Any]]:

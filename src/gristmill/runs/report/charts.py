@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 680
+COLOURS = 6
+"""Of lines, in page.css."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, 
         px = left + (WIDTH - left - right) * i / 4
         parts.append(f'<text class="tick" x="{px:.0f}" y="{height - 18}" text-anchor="middle">{x:.{digits}f}</text>')
     parts.append(f'<text class="tick" x="{WIDTH / 2}" y="{height - 2}" text-anchor="middle">{escape(x_name)}</text>')
-    for i, (name, line) in enumerate(series.items()):
+    for n, (name, line) in enumerate(series.items()):
+        i = n % COLOURS
         path = " ".join(place(x, y) for x, y in line)
         dots = "".join(
             f'<circle class="dot line{i}" cx="{place(x, y).split(",")[0]}" cy="{place(x, y).split(",")[1]}" r="{2.5}">'
@@ -84,7 +87,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, 
         )
         parts.append(f'<polyline class="line line{i}" points="{path}"/>{dots}')
         parts.append(
-            f'<text class="legend line{i}" x="{WIDTH - right}" y="{top + 14 + 16 * i}" text-anchor="end">'
+            f'<text class="legend line{i}" x="{WIDTH - right}" y="{top + 14 + 16 * n}" text-anchor="end">'
             f"{escape(name)} ({escape(y_name)})</text>"
         )
     return svg(height, parts)

@@ -10,10 +10,10 @@ from math import log10
 from gristmill.runs.report.charts import WIDTH, svg
 
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 64, 16, 12, 40, 240
-LABELS = 8
-"""So many values are written below the axis, at most."""
+APART = 76
+"""Pixels between two values that are written below the axis; of others the point alone is there."""
 
-LOG_SPAN = 20
+LOG_SPAN = 8
 """Largest over smallest from which numbers are laid out by their logarithms."""
 
 
@@ -38,7 +38,11 @@ def scatter(points: Sequence[Point], *, x_name: str, y_name: str) -> str:
     low, high = low - margin, high + margin
     inner = HEIGHT - TOP - BOTTOM
     parts = [_rule(TOP + inner * i / 4, high - (high - low) * i / 4) for i in range(5)]
-    for label, x in list(places.items())[:: -(-len(places) // LABELS)]:
+    written = -APART
+    for label, x in sorted(places.items(), key=lambda place: place[1]):
+        if x - written < APART:
+            continue
+        written = x
         parts.append(
             f'<text class="tick" x="{x:.0f}" y="{HEIGHT - 22}" text-anchor="middle">{escape(_short(label))}</text>'
         )
