@@ -29,7 +29,7 @@ def test_a_file_that_is_not_the_catalogue_s_is_refused() -> None:
 
 
 def test_a_model_whose_package_is_missing_names_the_line_that_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = catalogue.Entry("ghost", "no-such-package-here", "1", "x.gguf", "0", "none", "missing")
+    entry = catalogue.Entry("ghost", "no-such-package-here", "1", "x.gguf", "0", "none", "", "missing")
     monkeypatch.setitem(catalogue.CATALOGUE, "ghost", entry)
     with pytest.raises(ConfigError) as caught:
         locate("ghost", base=Path())

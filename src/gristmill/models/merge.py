@@ -87,7 +87,7 @@ def _heads(model: Any) -> set[str]:
 
 def stated_base(model: PreTrainedModel | PeftModel, base: Weights) -> dict[str, str]:
     """What a manifest says of the base: where it was, its hash, and the precision it had under the adapters."""
-    known = next((name for name, entry in catalogue.CATALOGUE.items() if entry.sha256 == base.sha256), None)
+    known = next((name for name, entry in catalogue.CATALOGUE.items() if entry.sha256 == base.sha256), base.source)
     whole: Any = model
     plain = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     held = "float32" if _in_four_bits(plain) else str(plain.dtype).removeprefix("torch.")

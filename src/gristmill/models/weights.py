@@ -1,9 +1,9 @@
-"""Finds weights by catalogue name, GGUF path, HF folder or checkpoint folder, and gives them their one name: a hash."""
+"""Finds weights by name (catalogue, hub), GGUF path or folder, and gives them their one name: a hash."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ import orjson
 from gristmill.core.errors import CheckpointError, ConfigError
 from gristmill.core.files import sha256_file
 from gristmill.core.records import digest_of
-from gristmill.models import catalogue
+from gristmill.models import catalogue, hub
 from gristmill.models.gguf_file import is_gguf
 
 MANIFEST = "manifest.json"
@@ -27,13 +27,20 @@ class Weights:
     path: Path
     form: Literal["gguf", "hf", "checkpoint"]
     sha256: str
+    source: str = field(default="", compare=False)
+    """Where they came from, if that is a name: the catalogue's, or `hub:OWNER/NAME@COMMIT`."""
 
 
 def locate(model: str, *, base: Path, hasher: Callable[[Path], str] = sha256_file) -> Weights:
     """The weights that a recipe's `model` names; paths are relative to `base`. The store's `hasher` remembers."""
     if model in catalogue.CATALOGUE:
         path = catalogue.require(model, hasher=hasher)
-        return Weights(path, "gguf", catalogue.CATALOGUE[model].sha256)
+        return Weights(path, "gguf", catalogue.CATALOGUE[model].sha256, model)
+    if model.startswith(hub.PREFIX):
+        kept = hub.require(model)
+        found = at_folder(kept.folder, hasher=hasher)
+        hub.check(kept, found.sha256)
+        return replace(found, source=kept.source)
     path = base / Path(model).expanduser()
     if path.is_file() and is_gguf(path):
         return Weights(path, "gguf", hasher(path))
@@ -41,7 +48,19 @@ def locate(model: str, *, base: Path, hasher: Callable[[Path], str] = sha256_fil
         return at_folder(path, hasher=hasher)
     what = "is not a GGUF file" if path.is_file() else "is neither in the catalogue nor on disk"
     known = ", ".join(sorted(catalogue.CATALOGUE))
-    raise ConfigError(f"the model {model} {what}", f"Name one of: {known}; a GGUF file; or a folder with safetensors.")
+    raise ConfigError(
+        f"the model {model} {what}",
+        f"Name one of: {known}; a GGUF file; a folder with safetensors; or hub:OWNER/NAME.",
+    )
+
+
+def locate_tokenizer(name: str, *, base: Path, hasher: Callable[[Path], str] = sha256_file) -> Weights:
+    """Where a tokenizer lies: any model's, or a folder with a tokenizer.json and no model. Loads no weights."""
+    folder = base / Path(name).expanduser()
+    if name in catalogue.CATALOGUE or not (folder / "tokenizer.json").is_file() or any(folder.glob("*.safetensors")):
+        return locate(name, base=base, hasher=hasher)
+    parts = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _PARTS and p.name != MANIFEST)
+    return Weights(folder, "hf", digest_of({p.name: hasher(p) for p in parts}))
 
 
 def at_folder(path: Path, *, hasher: Callable[[Path], str] = sha256_file) -> Weights:
