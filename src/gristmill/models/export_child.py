@@ -1,7 +1,7 @@
 """Asked by `export_gate`, in a process that has never seen the model: what transformers and peft read in a folder.
 
 One JSON object on standard input; token ids as JSON on standard output, logits in the file it names. Only a base that
-is a GGUF is loaded by our own code, since transformers needs minutes for that.
+is a GGUF is loaded by our own code, since transformers needs minutes for that, and one that gets a score head.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _adapter(asked: dict[str, Any], tokenizer: Any) -> Any:
     from gristmill.models.weights import Weights
 
     under = asked["base"]
-    if under["form"] == "gguf":
-        weights = Weights(Path(under["path"]), "gguf", under["sha256"])
-        model: Any = load_model(weights, dtype=under["dtype"])
+    if under["form"] == "gguf" or under["labels"]:
+        weights = Weights(Path(under["path"]), under["form"], under["sha256"])
+        model: Any = load_model(weights, dtype=under["dtype"], head=under["labels"] or None)
     else:
         model = _folder(under["path"], under["dtype"])
     model = model.float()

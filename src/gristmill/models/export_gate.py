@@ -22,7 +22,7 @@ import orjson
 
 from gristmill.core.errors import CheckpointError
 from gristmill.models.gate import PROMPTS, rendered
-from gristmill.models.load import load_model
+from gristmill.models.load import has_score_head, load_model
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights
 
@@ -58,7 +58,9 @@ def prove_adapter(
     trained: Weights, adapter: Path, *, base: Weights, dtype: str, prompts: Sequence[str] = PROMPTS
 ) -> Read:
     """Adapters over `base`, which had the precision `dtype` under them, against the merged weights."""
-    under = {"path": str(base.path), "form": base.form, "sha256": base.sha256, "dtype": dtype}
+    config = orjson.loads((trained.path / "config.json").read_bytes())
+    labels = list(config["id2label"].values()) if has_score_head(trained) else []
+    under = {"path": str(base.path), "form": base.form, "sha256": base.sha256, "dtype": dtype, "labels": labels}
     asked, found = _ask({"mode": "adapter", "folder": str(adapter), "base": under}, trained, prompts)
     whole = _logits(trained, asked, dtype="float32")
     return _near(whole, found, asked, bound=ADAPTED, what="the adapter over its base")

@@ -7,17 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from gristmill.core.errors import ConfigError
 from gristmill.models import catalogue, checkpoint, reread
 from gristmill.models.load import from_state, load_model
 from gristmill.models.renderer import Renderer
-from gristmill.models.state import save_tensors, size_of
-from gristmill.models.weights import Weights
+from gristmill.models.state import INDEX, load_tensors, save_tensors, size_of
+from gristmill.models.weights import MANIFEST, Weights
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+TENSORS = "model.safetensors"
 PEFT = "base_model.model."
 """What peft puts before the names of a model's parts."""
 
@@ -85,6 +89,22 @@ def _heads(model: Any) -> set[str]:
     return {f"{_plain(name)}.weight" for name, module in model.named_modules() if module is head}
 
 
+def write_rounded(trained: Path, folder: Path, *, dtype: str) -> None:
+    """A model folder's files in another precision; none of its manifest. A number that does not fit is an error."""
+    import torch
+
+    for file in trained.iterdir():
+        if file.name != MANIFEST and not file.name.endswith((".safetensors", INDEX)):
+            (folder / file.name).write_bytes(file.read_bytes())  # what is done to a copy must not reach the run
+    kind = getattr(torch, dtype)
+    tensors = {name: value.to(kind) for name, value in load_tensors(trained / TENSORS).items()}
+    if lost := next((name for name, value in tensors.items() if not bool(value.isfinite().all())), None):
+        raise ConfigError(f"{lost} has numbers that do not fit {dtype}", "Export in bf16 or fp32.")
+    save_tensors(folder / TENSORS, tensors)
+    config = orjson.loads((folder / "config.json").read_bytes()) | {"dtype": dtype}
+    (folder / "config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+
 def stated_base(model: PreTrainedModel | PeftModel, base: Weights) -> dict[str, str]:
     """What a manifest says of the base: where it was, its hash, and the precision it had under the adapters."""
     known = next((name for name, entry in catalogue.CATALOGUE.items() if entry.sha256 == base.sha256), base.source)
@@ -125,7 +145,7 @@ def write_merged(
     reread.READER.start()
     state, settings = merged_state(model, dtype=kind, base=whole), type(plain.config).from_dict(config)
     with checkpoint.staged(folder, metadata=stated, size=size_of(state.values())) as temp:
-        save_tensors(temp / "model.safetensors", state)
+        save_tensors(temp / TENSORS, state)
         settings.save_pretrained(temp)
         if getattr(plain, "generation_config", None) is not None:
             plain.generation_config.eos_token_id = sorted(renderer.vocabulary.ends)

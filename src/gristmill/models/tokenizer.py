@@ -266,3 +266,9 @@ def save_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
         (folder / "chat_template.jinja").write_text(vocabulary.template, "utf-8")
     (folder / "tokenizer_config.json").write_bytes(orjson.dumps(settings, option=orjson.OPT_INDENT_2))
     (folder / "special_tokens_map.json").write_bytes(orjson.dumps(vocabulary.names, option=orjson.OPT_INDENT_2))
+
+
+def save_plain_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
+    """Write `vocab.json` and `merges.txt` too, for tools that know no tokenizer.json; byte-level BPE alone has them."""
+    if isinstance(vocabulary.tokenizer.model, models.BPE):
+        vocabulary.tokenizer.model.save(str(folder))

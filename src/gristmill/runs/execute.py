@@ -28,7 +28,7 @@ from gristmill.core.errors import (
 from gristmill.core.events import EventLog, Listener, read_events
 from gristmill.core.files import atomic
 from gristmill.core.logs import STAGE, logging_to
-from gristmill.core.records import Checkpoint, digest_of
+from gristmill.core.records import digest_of
 from gristmill.llm.budget import Budget
 from gristmill.llm.client import Client
 from gristmill.runs.blame import gave_nothing
@@ -39,7 +39,7 @@ from gristmill.runs.folder import Counts, Inputs, Output, RunFolder, Writer, reu
 from gristmill.runs.identity import Identity, identify
 from gristmill.runs.lease import leased
 from gristmill.runs.manifest import rename, write_manifest
-from gristmill.runs.passes import link_weights, run_pass
+from gristmill.runs.passes import link_weights, made_folder, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
 from gristmill.runs.sinks.following import Following
@@ -236,7 +236,7 @@ class _Runner:
         self.current.events.emit("stage.reused", **said, **reused.meta["counts"])
         if node.stage.artifacts:
             for record in reused:
-                if isinstance(record, Checkpoint):
+                if made_folder(node, record):
                     link_weights(self.current, node, record)
         return reused
 

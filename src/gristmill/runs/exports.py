@@ -1,11 +1,11 @@
-"""What leaves a run: its samples as a data set, its rows as a table, its trained model as a folder, a GGUF file, or a
-served model."""
+"""What leaves a run: its samples as a data set, its rows as a table, its trained model ready to be served. As files the
+model leaves by `model_exports`."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -34,55 +34,42 @@ class Served:
 def served_model(workspace: Workspace, folder: RunFolder, *, stage: str | None = None) -> Served:
     """A run's checkpoint as a GGUF file, after the proof that both give the same tokens and nearly the same numbers."""
     weights = trained(folder, stage)
-    return Served(str(folder.manifest["name"]), weights, _proven(workspace, weights, QUANTIZATION))
+    return Served(str(folder.manifest["name"]), weights, proven_gguf(workspace, weights, QUANTIZATION)[0])
 
 
-def _proven(workspace: Workspace, weights: Weights, quantization: Quantization) -> Path:
-    """The GGUF of some weights, proven once; the proof stands beside the file and names its hash."""
+def proven_gguf(workspace: Workspace, weights: Weights, quantization: Quantization) -> tuple[Path, dict[str, Any]]:
+    """The GGUF of some weights, proven once, and what the proof found; it stands beside the file and names its hash."""
     from gristmill.models.gate import prove_same
 
     gguf = prepare(weights, quantization=quantization, cache=workspace.cache / "gguf")
     proof = gguf.with_suffix(".proof.json")
     stated = {"gguf": workspace.store.file_hash(gguf), "weights": weights.sha256}
-    if proof.exists() and orjson.loads(proof.read_bytes()).items() >= stated.items():
-        return gguf
-    same = prove_same(weights, gguf)
-    write_text(proof, orjson.dumps({**stated, **asdict(same)}, option=orjson.OPT_INDENT_2).decode())
-    return gguf
+    if proof.exists() and (found := orjson.loads(proof.read_bytes())).items() >= stated.items():
+        return gguf, found
+    found = {**stated, **asdict(prove_same(weights, gguf))}
+    write_text(proof, orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    return gguf, found
 
 
 def trained(folder: RunFolder, stage: str | None) -> Weights:
     """The weights that a run trained; `stage` chooses among several."""
-    outputs = {name: o for name, o in folder.outputs().items() if any(o.only(Checkpoint))}
-    if not outputs or (stage is not None and stage not in outputs):
-        has = f"It has: {', '.join(outputs)}." if outputs else "It has not finished a training stage."
+    return at_folder(folder.path / "checkpoints" / trained_stage(folder, stage))
+
+
+def trained_stage(folder: RunFolder, stage: str | None) -> str:
+    """The stage that trained a model: the last one, if none is named."""
+    names = [name for name, output in folder.outputs().items() if any(output.only(Checkpoint))]
+    if not names or (stage is not None and stage not in names):
+        has = f"It has: {', '.join(names)}." if names else "It has not finished a training stage."
         raise InputError(f"run {folder.path.name} has no trained model" + (f" of {stage}" if stage else ""), has)
-    name = stage or list(outputs)[-1]
-    return at_folder(folder.path / "checkpoints" / name)
-
-
-def export_model(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:
-    """The merged model as a Hugging Face folder (`hf`), or as one GGUF file in f16 (`gguf`)."""
-    from gristmill.models.checkpoint import verify
-
-    _must_be_new(to)
-    weights = trained(folder, stage)
-    verify(weights.path)
-    if kind == "hf":
-        shutil.copytree(weights.path, to, dirs_exist_ok=True)  # a copy: what is done to it must not reach the run
-        return to
-    made = _proven(workspace, weights, "f16")
-    target = to / f"{folder.manifest['name']}-f16.gguf"
-    to.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(made, target)
-    return target
+    return stage or names[-1]
 
 
 def export_data(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:  # noqa: ARG001
     """A stage's samples in one of the formats of `curate.export`, with its card."""
     from gristmill.curate.export import write_export
 
-    _must_be_new(to)
+    require_new(to)
     found = _samples_of(folder, stage)
     write_export(found, to, formats=[kind])
     return to
@@ -90,7 +77,7 @@ def export_data(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *,
 
 def export_rows(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:  # noqa: ARG001
     """A stage's rows as a table of their columns alone: `<stage>.jsonl`, `.csv` or `.parquet`."""
-    _must_be_new(to)
+    require_new(to)
     for name, output in _chosen(folder, stage).items():
         target = to / f"{name}.{kind}"
         if write_rows(target, Rows(output)):
@@ -114,6 +101,6 @@ def _chosen(folder: RunFolder, stage: str | None) -> dict[str, Output]:
     return {stage: outputs[stage]} if stage else dict(reversed(outputs.items()))
 
 
-def _must_be_new(to: Path) -> None:
+def require_new(to: Path) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"{to} exists and is not empty", "Name a new folder.")

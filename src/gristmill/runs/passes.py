@@ -13,7 +13,7 @@ from pathlib import Path
 from gristmill.core.errors import Cancelled, InputError, StageFailure, boundary, run_error
 from gristmill.core.errors import Reject as Rejection
 from gristmill.core.files import link_tree
-from gristmill.core.records import Checkpoint
+from gristmill.core.records import Record
 from gristmill.core.stage import Dropped
 from gristmill.runs.context import Context, Current
 from gristmill.runs.folder import TRAINING, Counts, Inputs, RunFolder, Writer
@@ -34,7 +34,7 @@ def _consume(current: Current, node: Node, context: Context, inputs: Inputs, wri
             for made in node.stage.load()(node.config, inputs, context):
                 if isinstance(made, Dropped):
                     writer.drop(made.record.to_row(), "rejected", made.reason, made.detail)
-                elif isinstance(made, Checkpoint):
+                elif made_folder(node, made):
                     folder = context.folder / str(made.marks["folder"])
                     placed = made.marked(folder=os.path.relpath(folder, current.workspace.root))
                     link_weights(current, node, placed)
@@ -51,10 +51,17 @@ def _consume(current: Current, node: Node, context: Context, inputs: Inputs, wri
             link_papers(context.folder, current.folder, node)
 
 
-def link_weights(current: Current, node: Node, checkpoint: Checkpoint) -> None:
-    """A checkpoint's files in the run's own folder too, so that the run stands alone."""
-    source = current.workspace.root / str(checkpoint.marks["folder"])
+def made_folder(node: Node, record: Record) -> bool:
+    """Whether a record stands for a folder that the stage wrote: weights, a tokenizer."""
+    return node.stage.artifacts and "folder" in record.marks
+
+
+def link_weights(current: Current, node: Node, made: Record) -> None:
+    """What a stage wrote, in the run's own folder too, so that the run stands alone; adapters beside the weights."""
+    source = current.workspace.root / str(made.marks["folder"])
     link_tree(source, current.folder.path / "checkpoints" / node.entry)
+    if (source.parent / "adapter").is_dir():
+        link_tree(source.parent / "adapter", current.folder.path / "checkpoints" / f"{node.entry}.adapter")
     link_papers(source.parent, current.folder, node)
 
 

@@ -1,0 +1,107 @@
+"""What a run knows of a model it trained, gathered for the model's card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gristmill.core.records import File, Report, Sample
+from gristmill.models import catalogue
+from gristmill.models.card import Arm, ModelCard
+from gristmill.models.checkpoint import Manifest
+from gristmill.models.hub import PREFIX
+from gristmill.runs.folder import Output, RunFolder
+
+
+def card_of(folder: RunFolder, stage: str, manifest: Manifest, *, form: str, proof: str, loading: str) -> ModelCard:
+    """The card of what `stage` trained. `manifest`: of its checkpoint."""
+    run, outputs = folder.manifest, folder.outputs()
+    base = {"path": "", "sha256": "", **manifest.metadata.get("base", {})}
+    name, hub, licence = _base(str(base["path"]))
+    recipe = yaml.safe_load((folder.path / "recipe.yaml").read_text("utf-8"))
+    used = _samples(outputs, _needs(recipe["stages"], stage))
+    return ModelCard(
+        title=f"{run['name']}: {stage}",
+        base=name,
+        base_hub=hub,
+        base_sha256=str(base["sha256"]),
+        licence=licence,
+        languages=sorted({sample.language for sample in used}),
+        run=_run(folder, run),
+        documents=_documents(outputs, run),
+        stages=[(n, o.meta.get("kind", _kind(recipe, n)), o.count) for n, o in outputs.items()],
+        samples=dict(sorted(Counter(f"{s.form}/{s.kind}" for s in used).items())),
+        writers=_writers(used),
+        settings=dict(recipe["stages"][stage]),
+        metrics=manifest.metadata.get("metrics", {}),
+        exams=_exams(outputs),
+        hashes={"base": f"{name} sha256 {base['sha256']}", "checkpoint manifest sha256": manifest.sha256},
+        proof=proof,
+        loading=loading,
+        form=form,
+    )
+
+
+def _base(path: str) -> tuple[str, str, str]:
+    """Name for people, name at a hub, and licence, as far as they are known. A path of this machine is none of them."""
+    entry = catalogue.CATALOGUE.get(path)
+    if entry is not None:
+        return entry.name, entry.hub, entry.licence
+    if path.startswith(PREFIX):
+        return path, path.removeprefix(PREFIX).partition("@")[0], ""
+    return Path(path).name, "", ""
+
+
+def _run(folder: RunFolder, run: Mapping[str, Any]) -> dict[str, str]:
+    last = run["attempts"][-1]
+    told = {"run": folder.path.name, "recipe": run["recipe"], "seed": run["seed"], "gristmill": last["gristmill"]}
+    packages = ", ".join(f"{name} {version}" for name, version in last["packages"].items())
+    return {**{name: str(value) for name, value in told.items()}, "packages": packages}
+
+
+def _needs(stages: Mapping[str, Any], stage: str) -> list[str]:
+    """The stages whose output a stage takes: those it names, or the one before it."""
+    given = stages[stage].get("needs")
+    names = list(stages)
+    return list(given) if given else names[max(names.index(stage) - 1, 0) : names.index(stage)]
+
+
+def _kind(recipe: Mapping[str, Any], node: str) -> str:
+    entry, _, part = node.partition(".")
+    return f"{recipe['stages'][entry]['kind']}{f'/{part}' if part else ''}"
+
+
+def _samples(outputs: Mapping[str, Output], needs: list[str]) -> list[Sample]:
+    """What was trained on: what the stages before gave, less what was held out."""
+    found = [s for need in needs if need in outputs for s in outputs[need].only(Sample)]
+    return [s for s in found if s.marks.get("split", "train") == "train"]
+
+
+def _documents(outputs: Mapping[str, Output], run: Mapping[str, Any]) -> dict[str, str]:
+    files = {file.path: file.sha256 for output in outputs.values() for file in output.only(File)}
+    return dict(sorted((files or dict(run["inputs"])).items()))
+
+
+def _writers(used: list[Sample]) -> dict[tuple[str, str], int]:
+    origins = [s.origin for s in used if s.origin is not None]
+    made = Counter((o.prompt or o.stage, o.model or "no model") for o in origins)
+    return dict(sorted(made.items()))
+
+
+def _exams(outputs: Mapping[str, Output]) -> dict[str, list[Arm]]:
+    found: dict[str, list[Arm]] = {}
+    for name, output in outputs.items():
+        for report in output.only(Report):
+            data: Any = report.data
+            if isinstance(data.get("arms"), dict):
+                arms = [(arm, data["arms"][arm]) for arm in data.get("order", data["arms"])]
+                found[name] = [
+                    Arm(arm, a["right"], a["n"], a["accuracy"], a["low"], a["high"])
+                    for arm, a in arms
+                    if {"right", "n", "accuracy", "low", "high"} <= a.keys()
+                ]
+    return found
