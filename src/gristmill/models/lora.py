@@ -28,6 +28,9 @@ class LoraConfig(BaseModel):
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear", description="Which linear layers: all but the output head, or names such as q_proj"
     )
+    base: Literal["bf16", "nf4"] = Field(
+        "bf16", description="The frozen weights: in the stage's dtype, or in 4 bits (QLoRA; needs bitsandbytes)"
+    )
 
 
 def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:

@@ -107,7 +107,7 @@ class Learner:
     """Trains what `model` has marked as trainable, where the model lies: fp32 adapters over frozen weights, or fp32
     weights under autocast.
 
-    `checkpointing` keeps the inputs of each layer alone and computes the rest again in the backward pass: a fifth
+    `checkpointing: on` keeps the inputs of each layer alone and computes the rest again in the backward pass: a fifth
     slower, the same gradients to the bit (Chen et al. 2016, arXiv 1604.06174).
     """
 
@@ -117,7 +117,6 @@ class Learner:
         objective: Objective,
         config: TrainConfig,
         *,
-        checkpointing: bool = False,
         ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     ) -> None:
         self.model = model
@@ -128,7 +127,7 @@ class Learner:
         reading = Reading(model, context=config.context, dtype=dtype, scored=objective.head == "score")
         self.causal = reading.causal
         self.own_attention, self.autocast = reading.backbone.own_attention, reading.autocast  # to generate
-        if checkpointing:
+        if config.checkpointing == "on":
             self.causal.gradient_checkpointing_enable({"use_reentrant": False})
         self.reading = ranks.wrap(reading, layers=self.causal._no_split_modules or ())
         self.trained: dict[str, torch.nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}

@@ -140,6 +140,11 @@ class Course:
     def steps(self) -> int:
         return self.order.steps_for(self.rows)
 
+    def ended(self, progress: Progress) -> bool:
+        """Whether the last step is taken, or patience has run out."""
+        patience = self.config.patience
+        return progress.step >= self.steps or (patience is not None and progress.worse >= patience)
+
     def lesson(self, step: int) -> Lesson:
         """What a step (from 0) reads."""
         rows = self.order.step(step, rows=self.rows)
@@ -180,7 +185,7 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
     """Train from where `progress` is to the end of the course, or until patience runs out; then hold the best
     weights when there is a patience, the last ones otherwise. Asked to stop, it saves and raises Cancelled."""
     config, steps = course.config, course.steps
-    while progress.step < steps and not (config.patience and progress.worse >= config.patience):
+    while not course.ended(progress):
         begun = time.perf_counter()
         lesson = course.lesson(progress.step)
         rate = rate_at(config, progress.step, steps)
@@ -193,12 +198,13 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
         watch.speak(progress.step)
         speed = lesson.tokens / seconds
         ctx.progress(progress.step, steps, loss=round(stepped.loss, 4), tokens_per_second=round(speed))
-        stopping = learner.ranks.any(ctx.stopping())
-        due = progress.step % config.save_every == 0 if progress.step < steps else config.keep_best
+        stopping, ended = learner.ranks.any(ctx.stopping()), course.ended(progress)
+        # The end is kept only if these weights are left for others, or are taken up by another process.
+        due = config.keep_best or learner.ranks.world > 1 if ended else progress.step % config.save_every == 0
         if due or stopping or better:
             watch.sync()
             keeper.save(learner, progress)
-        if stopping and progress.step < steps:
+        if stopping and not ended:
             raise Cancelled(f"training stopped after step {progress.step} of {steps}", "Run the same command to go on.")
     best = progress.best[0][1] if config.patience and progress.best else progress.step
     if best != progress.step:

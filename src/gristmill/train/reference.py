@@ -50,10 +50,12 @@ def reference_of(
 ) -> dict[str, PerExample]:
     """By split. To be asked for before a checkpoint is taken up: until then the learner holds the starting weights."""
     kept = _read(folder, identity)
-    if kept is None:
+    missing = learner.ranks.any(kept is None)  # in one of them is missing in all
+    if kept is None or missing:
         given = {"train": course.examples, "validation": course.held}
         kept = {split: _computed(learner, examples, course.forward, ctx) for split, examples in given.items()}
-        _keep(kept, folder, identity)
+        if learner.ranks.leads:
+            _keep(kept, folder, identity)
         ctx.metric(reference_sequences=sum(len(each.values) for each in kept.values()))
     return kept
 
@@ -63,7 +65,7 @@ def _computed(learner: Learner, examples: Given, forward: int, ctx: PassContext)
     counts: list[int] = []
     batches = _batches(examples, forward)
     while some := list(islice(batches, TOGETHER)):
-        if ctx.stopping():
+        if learner.ranks.any(ctx.stopping()):
             raise Cancelled("stopped before the first step", "Run the same command again: it begins anew.")
         values += learner.references([collate([Example(each) for each in batch]) for batch in some])
         counts += [len(each) for batch in some for each in batch]
@@ -93,7 +95,7 @@ def _keep(kept: dict[str, PerExample], folder: Path, identity: dict[str, Any]) -
 
     from gristmill.models.state import save_tensors
 
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for split, each in kept.items():
         tensors |= {f"{split}.values": torch.from_numpy(each.values), f"{split}.counts": torch.from_numpy(each.counts)}
     with checkpoint.staged(folder, metadata={"identity": identity}) as temp:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,35 +20,46 @@ from gristmill.core.files import atomic
 from gristmill.core.records import Checkpoint, Record, Sample, digest_of
 from gristmill.core.stage import PassContext, PassResult
 from gristmill.models import checkpoint
-from gristmill.models.load import load_model
-from gristmill.models.lora import attach
+from gristmill.models.adapter import write_adapter
+from gristmill.models.load import require_head
 from gristmill.models.merge import write_merged
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import Weights
 from gristmill.train.config import TrainConfig
-from gristmill.train.objective import Objective, objective_of
+from gristmill.train.objective import objective_of
 from gristmill.train.prepare import Data, Preparation, split_of
 
-FINAL, BEST, ADAPTER, REPORT = "final", "best", "adapter", "mask_report.json"
+if TYPE_CHECKING:
+    from gristmill.train.job import Job
+
+FINAL, BEST, ADAPTER, REPORT, PLAN = "final", "best", "adapter", "mask_report.json", "plan.json"
 DATA = "data"
 
 
 def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     """Train on samples whose split is missing or `train`; `validation` gives the evaluation loss, `test` is never
     seen."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch is imported: spinning on busy cores is slow
+    from gristmill.models.tokens import renderer_of
+    from gristmill.train.job import Job
+
     weights: Weights = ctx.weights(config.model)
-    renderer = Renderer.load(weights)
+    template = None if config.chat_template is None else (ctx.base / config.chat_template).read_text("utf-8")
+    renderer = renderer_of(weights, new_tokens=config.new_tokens, template=template)
     taught = (sample for sample in records if isinstance(sample, Sample) and split_of(sample) == "train")
     config = config.settled(taught)
     objective = objective_of(config)
+    require_head(weights, objective.labels)
     data = Preparation(config, objective, renderer, ctx).data(records, ctx.folder / DATA)
     _report(data.report, ctx)
     yield from data.dropped()
     identity = _identity(config, data, weights, renderer, ctx.seed)
-    with pinned_threads(config.threads) as threads:
-        manifest = _finished(ctx.folder / FINAL, identity)
-        if manifest is None:
-            manifest = _train(config, objective, data, weights, renderer, identity, {"threads": threads}, ctx)
+    manifest = _finished(ctx.folder / FINAL, identity)
+    if manifest is None:
+        config, around = _planned(config, weights, len(objective.labels), ctx)
+        job = Job(config, ctx.seed, ctx.folder, data.folder, weights, template, identity, around)
+        with pinned_threads(around["threads"], exact=config.device == "cpu"):
+            manifest = _train(job, ctx)
     yield Checkpoint(
         base=weights.sha256,
         manifest=manifest.sha256,
@@ -88,87 +99,61 @@ def _finished(folder: Path, identity: dict[str, Any]) -> checkpoint.Manifest | N
     return manifest if same else None
 
 
-def _train(
-    config: TrainConfig,
-    objective: Objective,
-    data: Data,
-    weights: Weights,
-    renderer: Renderer,
-    identity: dict[str, Any],
-    around: dict[str, Any],
-    ctx: PassContext,
-) -> checkpoint.Manifest:
-    import torch
+def _planned(
+    config: TrainConfig, weights: Weights, labels: int, ctx: PassContext
+) -> tuple[TrainConfig, dict[str, Any]]:
+    """The settings with what the memory plan chose, and what around a training decides its last bits."""
+    from gristmill.train.job import check_machine
+    from gristmill.train.memory import device_of, plan_memory
 
-    from gristmill.train.keeper import CheckpointKeeper
-    from gristmill.train.learner import Learner
-    from gristmill.train.loop import Course, train
-    from gristmill.train.reference import FOLDER as REFERENCE
-    from gristmill.train.reference import reference_of
-    from gristmill.train.watch import Watch
+    check_machine(config, device_of(config))
+    plan = plan_memory(config, weights, labels=labels, kept=ctx.folder / PLAN)
+    ctx.metric(memory_plan=PLAN, memory_needed=plan.peak, memory_free=plan.available, **plan.settled())
+    config = config.model_copy(update=plan.settled())
+    threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.processes)
+    return config, {"threads": threads, "processes": config.processes, **plan.settled()}
 
-    scored = {"head": "score", "labels": list(objective.labels)} if objective.head == "score" else {}
-    torch.manual_seed(ctx.seed)  # a new score head and adapters are drawn from it
-    dtype = "bfloat16" if config.lora and config.dtype == "bf16" else "float32"
-    model: Any = load_model(weights, dtype=dtype, head=objective.labels if scored else None)
+
+def _train(job: Job, ctx: PassContext) -> checkpoint.Manifest:
+    from gristmill.train.job import learn
+    from gristmill.train.launch import launch
+
+    config = job.config
+    if config.processes > 1:
+        launch(job, ctx)
+    learned = learn(job, ctx)
+    model, progress, keeper = learned.learner.model, learned.progress, learned.keeper
+    write = partial(write_merged, model, renderer=job.renderer(), base=job.weights)
     if config.lora:
-        model = attach(model, config.lora)
-    if scored:
-        model.config.pad_token_id = renderer.pad  # scores are read at the last token that is none
-    learner = Learner(model, objective, config)
-    course = Course.of(config, data.train, data.validation, seed=ctx.seed)
-    if objective.reference:
-        known = reference_of(learner, course, ctx.folder / REFERENCE, identity=identity, ctx=ctx)
-        course = replace(course, reference=known)
-    keeper = CheckpointKeeper(identity, around, course, ctx)
-    progress = keeper.restore(learner)
-    train(learner, course, progress, keeper, Watch(learner, renderer, ctx, at=progress.step), ctx)
-    if config.lora:
-        _write_adapter(model, ctx.folder / ADAPTER, identity)
-    metadata = {"step": progress.weights_step, "identity": identity, "metrics": progress.metrics, **scored}
+        stated = {"identity": job.identity}
+        write_adapter(model, ctx.folder / ADAPTER, renderer=job.renderer(), base=job.weights, metadata=stated)
+    labels = list(learned.learner.objective.labels)
+    scored = {"head": "score", "labels": labels} if labels else {}
+    metadata = {"step": progress.weights_step, "identity": job.identity, "metrics": progress.metrics, **scored}
     for loss, step in progress.best[: config.keep_best]:
-        keeper.take(learner, step)
+        keeper.take(learned.learner, step)
         stated = metadata | {"step": step, "metrics": {"eval_loss": loss}}
-        write_merged(model, ctx.folder / BEST / f"step-{step:06d}", renderer=renderer, base=weights, metadata=stated)
+        write(ctx.folder / BEST / f"step-{step:06d}", metadata=stated)
     if config.keep_best:
-        keeper.take(learner, progress.weights_step)
-    manifest = write_merged(model, ctx.folder / FINAL, renderer=renderer, base=weights, metadata=metadata)
+        keeper.take(learned.learner, progress.weights_step)
+    manifest = write(ctx.folder / FINAL, metadata=metadata)
     keeper.clear()
     return manifest
 
 
-def _write_adapter(model: Any, folder: Path, identity: dict[str, Any]) -> None:
-    """The adapters alone, as peft loads them. Its config holds sets, whose order differs from process to process."""
-    from peft import get_peft_model_state_dict
-
-    from gristmill.models.state import save_tensors
-
-    with checkpoint.staged(folder, metadata={"identity": identity}) as temp:
-        save_tensors(temp / "adapter_model.safetensors", get_peft_model_state_dict(model, save_embedding_layers=False))
-        model.peft_config["default"].save_pretrained(temp)
-        path = temp / "adapter_config.json"
-        settings = orjson.loads(path.read_bytes()) | {"base_model_name_or_path": identity["base"]}
-        settings["target_modules"] = sorted(settings["target_modules"])
-        path.write_bytes(orjson.dumps(settings, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-
-
 @contextmanager
-def pinned_threads(threads: int | None) -> Iterator[int]:
-    """A fixed number of torch threads and deterministic kernels, given back afterwards: sums are split by thread,
-    so the number of threads is part of what the weights become."""
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # read when torch is first imported: spinning on busy cores is slow
+def pinned_threads(threads: int, *, exact: bool) -> Iterator[None]:
+    """A fixed number of torch threads and, where it shall be `exact` (on a CPU), deterministic kernels, given back
+    afterwards: sums are split by thread, so the number of threads is part of what the weights become."""
     import torch
 
-    wanted = threads or len(os.sched_getaffinity(0))
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     filling = torch.utils.deterministic.fill_uninitialized_memory
-    torch.set_num_threads(wanted)
-    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(exact)
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over all memory, guards nothing here
     try:
-        yield wanted
+        yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
