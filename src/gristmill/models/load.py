@@ -104,6 +104,24 @@ def has_score_head(weights: Weights) -> bool:
     return str(stated[0]).endswith("ForSequenceClassification")
 
 
+def score_labels(weights: Weights) -> tuple[str, ...]:
+    """What the scores of a folder's score head stand for; empty where it has a token head."""
+    if not has_score_head(weights):
+        return ()
+    named = orjson.loads((weights.path / "config.json").read_bytes())["id2label"]
+    return tuple(named[str(number)] for number in range(len(named)))
+
+
+def require_head(weights: Weights, labels: Sequence[str]) -> None:
+    """Refuse to train a model with a score head for anything but what its scores stand for."""
+    stated = score_labels(weights)
+    if stated and stated != tuple(labels):
+        raise ConfigError(
+            f"the model gives scores for {', '.join(stated)}, not " + (", ".join(labels) or "the next token"),
+            "Begin with the model that it was made of, or train what it has a head for.",
+        )
+
+
 def _load(maker: Any, folder: str | None, *, scored: bool, **how: Any) -> PreTrainedModel:
     """`scored`: a score head may be new, and a token head may be left behind."""
     model, info = maker.from_pretrained(folder, output_loading_info=True, **how)
