@@ -84,7 +84,9 @@ class ChunkConfig(StageConfig):
 
     tokens: int = Field(400, ge=16, description="Most tokens a chunk may hold")
     overlap: int = Field(0, ge=0, description="Tokens of whole sentences repeated from the chunk before")
-    tokenizer: str = Field("smollm2-135m-instruct", description="Whose tokens: catalogue name, GGUF path or HF folder")
+    tokenizer: str = Field(
+        "smollm2-135m-instruct", description="Whose tokens: catalogue or hub name, GGUF path, model or tokenizer folder"
+    )
 
 
 class SubsetConfig(StageConfig):

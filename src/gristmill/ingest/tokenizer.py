@@ -1,4 +1,5 @@
-"""Whose tokens a chunk is measured in: a model of the catalogue, or one on disk, on whose files chunks then depend."""
+"""Whose tokens a chunk is measured in: a model of the catalogue, or a model or tokenizer on disk, on whose files chunks
+then depend."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ from gristmill.ingest.stages import ChunkConfig
 
 def inputs(config: ChunkConfig, base: Path) -> list[Path]:
     """The files that decide how text is cut into tokens; none for a catalogue name, which stands for one fixed file."""
+    from gristmill.models import hub
     from gristmill.models.catalogue import CATALOGUE
 
     if config.tokenizer in CATALOGUE:
         return []
-    path = base / Path(config.tokenizer).expanduser()
+    from_hub = config.tokenizer.startswith(hub.PREFIX)
+    path = hub.require(config.tokenizer).folder if from_hub else base / Path(config.tokenizer).expanduser()
     return [path] if path.is_file() else sorted(path.glob("*token*.json"))
 
 
@@ -33,6 +36,6 @@ def _state(path: Path) -> tuple[str, int, int, int, int]:
 @lru_cache(maxsize=4)
 def _load(name: str, base: Path, _states: tuple[tuple[str, int, int, int, int], ...]) -> Callable[[str], int]:
     from gristmill.models.renderer import Renderer
-    from gristmill.models.weights import locate
+    from gristmill.models.weights import locate_tokenizer
 
-    return Renderer.load(locate(name, base=base)).count
+    return Renderer.load(locate_tokenizer(name, base=base)).count

@@ -135,7 +135,7 @@ class LocalSpec(_Engine):
     """Weights on this machine, served by llama.cpp."""
 
     provider: Literal["local"]
-    model: str = Field(description="Name in the catalogue, path of a GGUF file, or folder of a Hugging Face model")
+    model: str = Field(description="Name in the catalogue, hub:OWNER/NAME, path of a GGUF file, or folder of a model")
 
 
 class StageSpec(_Engine):

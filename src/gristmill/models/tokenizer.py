@@ -137,14 +137,18 @@ def _byte_level(file: GgufFile, tokens: list[str]) -> Tokenizer:
             f"{file.path.name}: its pre-tokenizer ({pre or 'none named'}) is not known",
             f"Known: {', '.join(SUPPORTED)}. Or give the model as an HF folder with a tokenizer.json.",
         )
-    tokenizer.pre_tokenizer = _cutter(pre)
-    if _PATTERNS.get(pre) is _QWEN2:
-        tokenizer.normalizer = normalizers.NFC()
+    set_cutter(tokenizer, pre)
     return tokenizer
 
 
+def set_cutter(tokenizer: Tokenizer, pre: str) -> None:
+    """How text is normalised and cut before merging, by llama.cpp's name for it (one of `SUPPORTED`)."""
+    tokenizer.pre_tokenizer = _cutter(pre)
+    if _PATTERNS.get(pre) is _QWEN2:
+        tokenizer.normalizer = normalizers.NFC()
+
+
 def _cutter(pre: str) -> Any:
-    """How text is cut before merging, by llama.cpp's name for it."""
     if pre in _PATTERNS:
         split = pre_tokenizers.Split(Regex(_PATTERNS[pre]), "isolated")
         return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -194,11 +198,7 @@ def _from_folder(folder: Path) -> Vocabulary:
     tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text("utf-8"))
     settings, config = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
     names = {**_named_tokens(_json(folder / "special_tokens_map.json")), **_named_tokens(settings)}
-    control = {
-        token.content: ControlToken(token.content, at, token.lstrip, token.rstrip)
-        for at, token in tokenizer.get_added_tokens_decoder().items()
-        if token.special or _LOOKS_CONTROL.fullmatch(token.content)
-    }
+    control = control_of(tokenizer)
     start = tokenizer.encode("").ids[:1]
     tokenizer.post_processor = None
     tokenizer.no_truncation()
@@ -219,6 +219,15 @@ def _from_folder(folder: Path) -> Vocabulary:
         names=names,
         files=tuple(folder / name for name in _FOLDER_FILES if (folder / name).is_file()),
     )
+
+
+def control_of(tokenizer: Tokenizer) -> dict[str, ControlToken]:
+    """The control tokens among those added beside the merged ones."""
+    return {
+        token.content: ControlToken(token.content, at, token.lstrip, token.rstrip)
+        for at, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special or _LOOKS_CONTROL.fullmatch(token.content)
+    }
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -258,7 +267,7 @@ def save_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": vocabulary.context,
+        **({"model_max_length": vocabulary.context} if vocabulary.context else {}),
         "clean_up_tokenization_spaces": False,
         **vocabulary.names,
     }

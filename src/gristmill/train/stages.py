@@ -4,7 +4,7 @@ costs nothing: an objective's file imports torch when its loss is computed."""
 from __future__ import annotations
 
 from gristmill.core.errors import ConfigError
-from gristmill.core.records import Checkpoint, Sample
+from gristmill.core.records import Checkpoint, Chunk, Document, Draft, Sample
 from gristmill.core.stage import STAGES as Stages
 from gristmill.core.stage import Stage
 from gristmill.train.config import TrainConfig
@@ -14,6 +14,7 @@ from gristmill.train.objectives.kto import KtoConfig
 from gristmill.train.objectives.preference import PreferenceConfig
 from gristmill.train.objectives.reward import RewardConfig
 from gristmill.train.objectives.sft import SftConfig
+from gristmill.train.tokenizer_config import TokenizerConfig
 
 TRAINER = "gristmill.train.run:run"
 LIBRARIES = ("torch", "transformers", "peft")
@@ -28,6 +29,7 @@ def trains(config: type[TrainConfig], *, modules: tuple[str, ...] = ()) -> Stage
         gives=(Checkpoint,),
         shape="pass",
         artifacts=True,
+        inputs="gristmill.train.tokenizer_config:template_file",
         extras=("train",),
         libraries=LIBRARIES,
         modules=modules,
@@ -51,5 +53,17 @@ _OURS: Stages = {
     "train.kto": (trains(KtoConfig),),
     "train.reward": (trains(RewardConfig),),
     "train.classify": (trains(ClassifyConfig),),
+    "train.tokenizer": (
+        Stage(
+            code="gristmill.train.tokenizer:run",
+            config=TokenizerConfig,
+            takes=(Document, Chunk, Sample),
+            gives=(Draft,),
+            shape="pass",
+            artifacts=True,
+            inputs="gristmill.train.tokenizer_config:template_file",
+            libraries=("tokenizers",),
+        ),
+    ),
 }
 STAGES: Stages = _OURS | _plugged()
