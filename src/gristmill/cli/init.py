@@ -1,7 +1,8 @@
-"""`gristmill init`: a project folder with a first recipe of one's own."""
+"""`gristmill init`: a project folder with a first recipe of one's own, or a package that adds to Gristmill."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,18 @@ from gristmill.core.errors import ConfigError
 from gristmill.core.files import write_text
 
 FILES = {"recipe.yaml": "recipe.yaml", "env.example": ".env.example", "gitignore": ".gitignore"}
+PACKAGE = {
+    "pyproject.toml.txt": "pyproject.toml",
+    "README.md.txt": "README.md",
+    "recipe.yaml.txt": "recipe.yaml",
+    "samples.jsonl.txt": "samples.jsonl",
+    "init.py.txt": "src/{{name}}/__init__.py",
+    "stages.py.txt": "src/{{name}}/stages.py",
+    "short.py.txt": "src/{{name}}/short.py",
+    "objective.py.txt": "src/{{name}}/objective.py",
+    "sink.py.txt": "src/{{name}}/sink.py",
+}
+"""Of the folder template/plugin -> of the package, {{name}} being its name in both."""
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +33,22 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder of the new project.")],
+    plugin: Annotated[
+        bool, typer.Option("--plugin", help="Make a package instead, with a stage, an objective and a sink of its own.")
+    ] = False,
 ) -> None:
     """Make a project: a recipe, documents/ and .env.example."""
-    from importlib.resources import files
-
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", "Name a new folder.")
+    if plugin:
+        _package(folder)
+    else:
+        _project(folder)
+
+
+def _project(folder: Path) -> None:
+    from importlib.resources import files
+
     template = files("gristmill.cli") / "template"
     for name, target in FILES.items():
         write_text(folder / target, (template / name).read_text("utf-8"))
@@ -33,4 +56,20 @@ def init(
     typer.echo(
         f"made {folder}\n\n  cd {folder}\n  put your files into documents/\n"
         f"  gristmill check recipe.yaml\n  gristmill run recipe.yaml\n\nRuns and answers are kept in {HERE}/."
+    )
+
+
+def _package(folder: Path) -> None:
+    from importlib.resources import files
+
+    name = folder.resolve().name.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "gristmill":
+        raise ConfigError(f"{name} is no name of a package", "Name the folder in lower-case letters, digits and -.")
+    template = files("gristmill.cli") / "template" / "plugin"
+    for source, target in PACKAGE.items():
+        text = (template / source).read_text("utf-8").replace("{{name}}", name)
+        write_text(folder / target.replace("{{name}}", name), text)
+    typer.echo(
+        f"made the package {name} in {folder}\n\n  cd {folder}\n  pip install --editable .\n"
+        f"  gristmill check recipe.yaml\n\nKinds: {name}.short, train.{name}. Sink: {name}."
     )
