@@ -50,6 +50,9 @@ def load_model(
     with _quiet():
         model = _from_gguf(weights, how) if weights.form == "gguf" else _from_folder(weights, how)
     model.eval()
+    for layer in model.modules():  # bitsandbytes' packed form for CPUs rounds scales, and fails at some widths
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            setattr(layer, "support_avx512bf16_for_cpu", False)  # noqa: B010  (not a module's or a tensor's name)
     return model if quantize else model.to(device)  # type: ignore[arg-type]
 
 

@@ -70,7 +70,7 @@ class TrainConfig(StageConfig):
     warmup_steps: int = Field(10, ge=0, description="Steps over which the rate rises to its peak")
     final_rate: float = Field(0.1, ge=0, le=1, description="Share of the peak rate left at the last step")
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
-        "adamw", description="AdamW; its 8-bit forms need CUDA and bitsandbytes"
+        "adamw", description="AdamW; its 8-bit forms need bitsandbytes, and paging CUDA"
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay, on matrices alone")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's betas")
@@ -85,9 +85,7 @@ class TrainConfig(StageConfig):
 
     save_every: Annotated[int, PACE] = Field(50, ge=1, description="Steps between two checkpoints to go on from")
     keep: Annotated[int, PACE] = Field(2, ge=1, description="Newest checkpoints to keep while training")
-    keep_best: int = Field(
-        0, ge=0, description="Models with the best validation losses to keep, beside the final one"
-    )
+    keep_best: int = Field(0, ge=0, description="Models with the best validation losses to keep, beside the final one")
     threads: Annotated[int | None, PACE] = Field(None, ge=1, description="CPU threads; every core, if not given")
     checkpointing: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -114,6 +112,11 @@ class TrainConfig(StageConfig):
             raise ValueError("sample_every and sample_prompts go together: when to ask, and what")
         if self.sample_every and self.processes > 1 and self.strategy == "fsdp":
             raise ValueError("sample_every needs the whole model in one process: set strategy: ddp")
+        nf4 = self.lora is not None and self.lora.base == "nf4"
+        whole = {"optimizer": self.optimizer != "adamw", "lora.base nf4": nf4, "sample_every": bool(self.sample_every)}
+        unshared = [name for name, needed in whole.items() if needed]
+        if self.processes > 1 and self.strategy == "fsdp" and unshared:
+            raise ValueError(f"{', '.join(unshared)}: not over shards; set strategy: ddp")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas lie between 0 and 1")
         return self

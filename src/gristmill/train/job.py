@@ -7,6 +7,7 @@ it finds their last checkpoint, and nothing left to train.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import orjson
 import torch
 
 from gristmill.core.errors import ConfigError
+from gristmill.core.extras import install_line
 from gristmill.core.files import atomic
 from gristmill.core.stage import PassContext
 from gristmill.models.load import load_model
@@ -121,11 +123,8 @@ def _model(job: Job, objective: Objective, renderer: Renderer) -> PreTrainedMode
 def check_machine(config: TrainConfig, device: str) -> None:
     """Refuse what cannot run here, before any weight is loaded."""
     check_optimizer(config, device)
-    if config.processes > 1 and config.strategy == "fsdp" and config.sample_every:
-        raise ConfigError(
-            "sample_every needs the whole model in one process, and fsdp shards it",
-            "Set strategy: ddp, or leave sample_every and sample_prompts out.",
-        )
+    if config.lora is not None and config.lora.base == "nf4" and find_spec("bitsandbytes") is None:
+        raise ConfigError("a base in 4 bits needs bitsandbytes", install_line("quantized"))
     if device == "cuda" and config.processes > torch.cuda.device_count():
         raise ConfigError(
             f"{config.processes} processes, and {torch.cuda.device_count()} CUDA devices",

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gristmill.core.errors import ConfigError
+from gristmill.models.tokens import HeadBeside
 
 CHUNK = 256
 """Positions at a time: at 49k tokens of vocabulary a chunk's fp32 logits are 50 MB."""
@@ -62,7 +63,7 @@ def wider(x: torch.Tensor) -> torch.dtype:
 def head_of(causal: Any) -> Head:
     """The head of a transformers causal LM, by what its config says. `attention.prepare` proves it on the model."""
     layer, config = causal.get_output_embeddings(), causal.config.get_text_config()
-    if not isinstance(layer, torch.nn.Linear):
+    if not isinstance(layer, torch.nn.Linear | HeadBeside):
         raise ConfigError(f"{type(causal).__name__} has no linear output head", "Choose a causal language model.")
     scale = 1.0
     for name in _SCALES:

@@ -32,11 +32,6 @@ def check_optimizer(config: TrainConfig, device: str) -> None:
             "paged_adamw_8bit pages a CUDA device's memory out, and this training runs on the CPU",
             "Set optimizer: adamw_8bit, or adamw.",
         )
-    if config.processes > 1 and config.strategy == "fsdp":
-        raise ConfigError(
-            f"optimizer {config.optimizer} cannot be sharded over processes",
-            "Set optimizer: adamw (fsdp shards its state already), or strategy: ddp.",
-        )
 
 
 def optimizer_of(trained: Iterable[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
@@ -58,6 +53,19 @@ def optimizer_of(trained: Iterable[torch.nn.Parameter], config: TrainConfig) -> 
         "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit,
     }
     optimizer: Any = kinds[config.optimizer](groups, lr=config.rate, betas=config.betas)
-    # Its own would nest what is quantised one level deeper; state lies flat in a checkpoint.
-    optimizer.state_dict = MethodType(torch.optim.Optimizer.state_dict, optimizer)
+    optimizer.state_dict = MethodType(_flat_state, optimizer)
     return optimizer  # type: ignore[no-any-return]
+
+
+def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """bitsandbytes' own would nest what is quantised one level deeper, and shares its tables of 256 values between
+    parameters; in a checkpoint state lies flat and apart."""
+    import torch
+
+    whole = torch.optim.Optimizer.state_dict(optimizer)
+    tables = ("qmap1", "qmap2")
+    state = {
+        at: {name: value.clone() if name in tables else value for name, value in values.items()}
+        for at, values in whole["state"].items()
+    }
+    return {**whole, "state": state}

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 from torch import distributed
 
-from gristmill.core.errors import ConfigError
 from gristmill.train.packing import Packed
 
 
@@ -64,8 +63,6 @@ class Ranks:
             )
         from torch.distributed.fsdp import fully_shard
 
-        if any(type(p).__name__ == "Params4bit" for p in module.parameters()):
-            raise ConfigError("a base in 4 bits cannot be sharded", "Set strategy: ddp, or lora.base: bf16.")
         for layer in [m for m in module.modules() if type(m).__name__ in layers]:
             fully_shard(layer)
         sharded: Any = fully_shard(module)

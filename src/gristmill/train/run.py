@@ -125,8 +125,13 @@ def _train(job: Job, ctx: PassContext) -> checkpoint.Manifest:
     model, progress, keeper = learned.learner.model, learned.progress, learned.keeper
     write = partial(write_merged, model, renderer=job.renderer(), base=job.weights)
     if config.lora:
-        stated = {"identity": job.identity}
-        write_adapter(model, ctx.folder / ADAPTER, renderer=job.renderer(), base=job.weights, metadata=stated)
+        whose = {"identity": job.identity}
+        write_adapter(model, ctx.folder / ADAPTER, renderer=job.renderer(), base=job.weights, metadata=whose)
+    if config.lora and config.lora.base == "nf4":
+        ctx.warn(
+            "adapters that were trained beside 4-bit weights are merged into the weights those were made of, never into "
+            "4-bit ones: the merged model is close to the one that was trained, not equal to it"
+        )
     labels = list(learned.learner.objective.labels)
     scored = {"head": "score", "labels": labels} if labels else {}
     metadata = {"step": progress.weights_step, "identity": job.identity, "metrics": progress.metrics, **scored}
