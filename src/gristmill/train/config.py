@@ -113,10 +113,9 @@ class TrainConfig(StageConfig):
         if self.sample_every and self.processes > 1 and self.strategy == "fsdp":
             raise ValueError("sample_every needs the whole model in one process: set strategy: ddp")
         nf4 = self.lora is not None and self.lora.base == "nf4"
-        whole = {"optimizer": self.optimizer != "adamw", "lora.base nf4": nf4, "sample_every": bool(self.sample_every)}
-        unshared = [name for name, needed in whole.items() if needed]
+        unshared = [f"optimizer {self.optimizer}"] * (self.optimizer != "adamw") + ["lora.base nf4"] * nf4
         if self.processes > 1 and self.strategy == "fsdp" and unshared:
-            raise ValueError(f"{', '.join(unshared)}: not over shards; set strategy: ddp")
+            raise ValueError(f"{' and '.join(unshared)} cannot be sharded: set strategy: ddp")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas lie between 0 and 1")
         return self

@@ -129,8 +129,8 @@ def _train(job: Job, ctx: PassContext) -> checkpoint.Manifest:
         write_adapter(model, ctx.folder / ADAPTER, renderer=job.renderer(), base=job.weights, metadata=whose)
     if config.lora and config.lora.base == "nf4":
         ctx.warn(
-            "adapters that were trained beside 4-bit weights are merged into the weights those were made of, never into "
-            "4-bit ones: the merged model is close to the one that was trained, not equal to it"
+            "adapters that were trained beside 4-bit weights are merged into the weights those were made of, never "
+            "into 4-bit ones: the merged model is close to the one that was trained, not equal to it"
         )
     labels = list(learned.learner.objective.labels)
     scored = {"head": "score", "labels": labels} if labels else {}
