@@ -25,6 +25,10 @@ class LoraConfig(BaseModel):
     r: int = Field(16, ge=1, le=1024, description="Rank of each adapter")
     alpha: int = Field(32, gt=0, description="What the adapter adds is scaled by alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapter")
+    variant: Literal["lora", "rslora", "dora"] = Field(
+        "lora",
+        description="rslora: scaled by alpha / √r; dora: direction and length apart, slower (peft's own forward)",
+    )
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear", description="Which linear layers: all but the output head, or names such as q_proj"
     )
@@ -42,6 +46,8 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 
+    from gristmill.models.lora_linear import fuse
+
     linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     unknown = [] if config.targets == "all-linear" else [t for t in config.targets if t not in linear]
     if unknown or not config.targets:
@@ -52,11 +58,13 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     scored = hasattr(model, SCORE)
     peft = PeftConfig(
         r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=config.targets,
+        use_rslora=config.variant == "rslora", use_dora=config.variant == "dora",
         task_type=None if scored else "CAUSAL_LM", exclude_modules=[SCORE] if scored else None, bias="none",
     )  # fmt: skip
     with warnings.catch_warnings():  # peft 0.21 reads a property that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapted = get_peft_model(model, peft, autocast_adapter_dtype=True)
+    fuse(adapted)
     if scored:  # a score head begins at nothing, and is small: it is trained whole
         adapted.get_base_model().score.float().requires_grad_(True)
     return adapted
