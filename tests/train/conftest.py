@@ -180,6 +180,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model_folder(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def pass_of() -> type[PassOf]:
+    """For contexts that outlive a test."""
+    return PassOf
+
+
 @pytest.fixture
 def context(tmp_path: Path, model_folder: Path) -> Callable[..., PassOf]:
     """Contexts over the tiny model; `name` tells their folders apart."""

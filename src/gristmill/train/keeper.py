@@ -93,6 +93,8 @@ class CheckpointKeeper:
         for skipped in newest.skipped:
             place = checkpoint.set_aside(skipped.folder, self.ctx.folder / SET_ASIDE)
             self.ctx.warn(f"training does not go on from {skipped.folder.name}: {skipped.why}. It lies in {place}")
+        if newest.skipped and newest.folder is None:
+            self.ctx.warn("no checkpoint is left to go on from: training starts from the beginning")
         return newest
 
     def take(self, learner: Learner, step: int) -> None:
