@@ -100,7 +100,7 @@ def test_every_text_is_shown_and_none_is_markup(tmp_path: Path) -> None:
     log.close()
     text = page(run)
     assert "<script" not in text and "…" in text
-    assert {"Funnel", "Dropped, and why", "Loss of tune", "Sample lengths"} <= set(
+    assert {"Funnel", "Dropped, and why", "Training: tune", "Sample lengths"} <= set(
         text.replace("<h2>", "</h2>").split("</h2>")
     )
     assert "validation loss" in text and "page 2" in text and text.count("class=pair") == 12

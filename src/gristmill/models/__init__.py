@@ -3,3 +3,8 @@
 The room's invariant: the same messages are the same token ids everywhere (preview, training, export, exam, serving),
 and weights are loaded only when they are whole and written only when they are provably the same model.
 """
+
+import logging
+
+# peft imports bitsandbytes wherever it is installed, and on some CPUs that recommends a package on standard error.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -66,13 +66,12 @@ class Speaker:
             max_new_tokens=min(LONGEST, max(1, self.renderer.context - len(ids))),
             eos_token_id=sorted(self.renderer.stop_ids),
             pad_token_id=self.renderer.eos,
+            use_cache=True,
         )
         learner.model.eval()
         compiled = "torch._dynamo" in sys.modules  # for the shapes of training alone
         with learner.own_attention(), learner.autocast(), _eagerly() if compiled else nullcontext():
-            out = learner.causal.generate(
-                asked, attention_mask=torch.ones_like(asked), generation_config=greedy, use_cache=True
-            )
+            out = learner.causal.generate(asked, attention_mask=torch.ones_like(asked), generation_config=greedy)
         return [int(token) for token in out[0, len(ids) :]]
 
 

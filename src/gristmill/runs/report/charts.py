@@ -50,33 +50,40 @@ def intervals(bars: Sequence[Bar]) -> str:
     return svg(height, parts)
 
 
-def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, y_name: str) -> str:
-    """Lines over a shared x axis, from zero upwards."""
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, y_name: str, across: int = WIDTH
+) -> str:
+    """Lines over a shared x axis, from zero, or from below it where a value is; `across`: units of the drawing's
+    width, which text keeps its size in."""
     points = [p for line in series.values() for p in line]
     if not points:
         return ""
-    left, right, top, bottom, height = 52, 16, 12, 34, 240
+    left, right, bottom = 58, 16, 34
+    top = 12 + 16 * len(series)  # room for their names, clear of the lines
+    height = 230 + top
     x_low, x_high = min(p[0] for p in points), max(p[0] for p in points)
-    y_high = max(p[1] for p in points) * 1.05 or 1.0
+    y_low = min(0.0, *(p[1] for p in points)) * 1.05
+    y_high = max(0.0, *(p[1] for p in points)) * 1.05
+    y_high = y_high if y_high > y_low else 1.0
     width = max(x_high - x_low, 1e-9)
     digits = 0 if width >= 4 else 2  # steps are whole numbers
 
     def place(x: float, y: float) -> str:
-        px = left + (x - x_low) / width * (WIDTH - left - right)
-        return f"{px:.1f},{top + (1 - y / y_high) * (height - top - bottom):.1f}"
+        px = left + (x - x_low) / width * (across - left - right)
+        return f"{px:.1f},{top + (y_high - y) / (y_high - y_low) * (height - top - bottom):.1f}"
 
     parts = []
     for i in range(5):
-        y = top + (height - top - bottom) * i / 4
+        y, mark = top + (height - top - bottom) * i / 4, y_high - (y_high - y_low) * i / 4
         parts.append(
-            f'<line class="grid" x1="{left}" x2="{WIDTH - right}" y1="{y:.0f}" y2="{y:.0f}"/>'
-            f'<text class="tick" x="{left - 8}" y="{y + 4:.0f}" text-anchor="end">{y_high * (1 - i / 4):.3g}</text>'
+            f'<line class="grid" x1="{left}" x2="{across - right}" y1="{y:.0f}" y2="{y:.0f}"/>'
+            f'<text class="tick" x="{left - 8}" y="{y + 4:.0f}" text-anchor="end">{_short(mark)}</text>'
         )
     for i in range(5):
         x = x_low + width * i / 4
-        px = left + (WIDTH - left - right) * i / 4
+        px = left + (across - left - right) * i / 4
         parts.append(f'<text class="tick" x="{px:.0f}" y="{height - 18}" text-anchor="middle">{x:.{digits}f}</text>')
-    parts.append(f'<text class="tick" x="{WIDTH / 2}" y="{height - 2}" text-anchor="middle">{escape(x_name)}</text>')
+    parts.append(f'<text class="tick" x="{across / 2}" y="{height - 2}" text-anchor="middle">{escape(x_name)}</text>')
     for n, (name, line) in enumerate(series.items()):
         i = n % COLOURS
         path = " ".join(place(x, y) for x, y in line)
@@ -87,10 +94,10 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str, 
         )
         parts.append(f'<polyline class="line line{i}" points="{path}"/>{dots}')
         parts.append(
-            f'<text class="legend line{i}" x="{WIDTH - right}" y="{top + 14 + 16 * n}" text-anchor="end">'
-            f"{escape(name)} ({escape(y_name)})</text>"
+            f'<text class="legend line{i}" x="{across - right}" y="{12 + 16 * n}" text-anchor="end">'
+            f"{escape(name)}{f' ({escape(y_name)})' if y_name else ''}</text>"
         )
-    return svg(height, parts)
+    return svg(height, parts, across)
 
 
 def histogram(values: Sequence[int], *, name: str, bins: int = 24) -> str:
@@ -154,12 +161,20 @@ def funnel(flows: Sequence[Flow]) -> str:
     return svg(row * len(flows) + 8, parts)
 
 
+def _short(number: float) -> str:
+    """A number as long as an axis has room for."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}" if abs(number) >= 0.01 else f"{number:.2g}"
+
+
 def _label(text: str) -> str:
     """What fits left of a bar; the whole name stands in the tooltip."""
     return text if len(text) <= 20 else text[:19] + "…"
 
 
-def svg(height: float, parts: Sequence[str]) -> str:
-    """A drawing of the page's width."""
-    drawn = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(parts)}</svg>'
+def svg(height: float, parts: Sequence[str], across: int = WIDTH) -> str:
+    """A drawing of the page's width, or of a part of it."""
+    drawn = f'<svg viewBox="0 0 {across} {height:.0f}" role="img">{"".join(parts)}</svg>'
     return f"<div class=scroll>{drawn}</div>"  # on a narrow screen it keeps its size and is moved sideways

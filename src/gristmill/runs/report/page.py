@@ -1,4 +1,4 @@
-"""The page: a headline, the exam, the funnel, the cost, the loss, samples beside their sources, how to do it again."""
+"""The page: a headline, the exam, the funnel, the cost, trainings, samples beside their sources, how to do it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.events import read_events
 from gristmill.core.files import write_text
 from gristmill.core.records import Report, Sample
 from gristmill.runs.figures import counted, money
@@ -17,6 +16,7 @@ from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.report import charts
 from gristmill.runs.report.costs import cost_table, limits
 from gristmill.runs.report.sheet import section, sheet
+from gristmill.runs.report.training import trainings
 
 SHOWN = 12
 """Samples and exam questions on the page; all of them are in the run's folder."""
@@ -37,7 +37,7 @@ def write_report(folder: RunFolder) -> None:
         _drops(outputs),
         section("Cost", cost_table(summary.get("paid", []), outputs)),
         section("Calls in flight", limits(folder)),
-        _loss(folder),
+        *trainings(folder, outputs),
         *_samples(outputs),
         _again(folder, summary),
     ]
@@ -163,21 +163,6 @@ def _dead_letters(output: Output) -> dict[str, int]:
     common = words.most_common(SHOWN)
     others = words.total() - sum(n for _, n in common)
     return {_short(said, 300): n for said, n in common} | ({"(other reasons)": others} if others else {})
-
-
-def _loss(folder: RunFolder) -> str:
-    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for event in read_events(folder.path / "events.ndjson"):
-        if event["event"] == "metric" and "step" in event:
-            stage = lines.setdefault(event["stage"], {})
-            for key, name in (("loss", "training loss"), ("eval_loss", "validation loss")):
-                if key in event:
-                    stage.setdefault(name, []).append((event["step"], event[key]))
-    return "".join(
-        section(f"Loss of {stage}", charts.curves(series, x_name="step", y_name="nats per token"))
-        for stage, series in lines.items()
-        if series
-    )
 
 
 def _samples(outputs: dict[str, Output]) -> list[str]:

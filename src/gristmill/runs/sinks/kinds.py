@@ -24,7 +24,9 @@ class TensorboardConfig(SinkConfig):
 class MlflowConfig(SinkConfig):
     """A run of an MLflow experiment, on a server or in a folder."""
 
-    uri: str = Field(description="http(s)://… of a server, or a folder; env:NAME names a variable that holds it")
+    uri: str | None = Field(
+        None, description="http(s)://… of a server, a folder, or env:NAME of a variable; the run's own folder by itself"
+    )
     experiment: str = Field("gristmill", min_length=1, description="Experiment that the run is filed under")
     token: str | None = Field(None, description="Bearer token of the server, as env:NAME")
 
@@ -32,8 +34,8 @@ class MlflowConfig(SinkConfig):
 
     @field_validator("uri")
     @classmethod
-    def _server_or_folder(cls, value: str) -> str:
-        scheme, colon, _ = value.partition("://")
+    def _server_or_folder(cls, value: str | None) -> str | None:
+        scheme, colon, _ = (value or "").partition("://")
         if colon and scheme not in ("http", "https"):
             raise ValueError(f"`{scheme}://` is neither a server nor a folder: start `mlflow server` on it")
         return value

@@ -43,11 +43,11 @@ PARAMS, METRICS = 100, 1000
 
 
 def check(config: MlflowConfig, base: Path) -> None:
-    """The server answers, whatever it answers; a folder can be made."""
+    """The server answers, whatever it answers."""
     if config.token:
         resolve(config.token)
-    uri = _uri(config, base)
-    if not uri.startswith("http"):
+    uri = look_up(config.uri or "")
+    if not uri.startswith(("http://", "https://")):
         return
     try:
         urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=REACHED_IN).close()  # noqa: S310  (http by now)
@@ -69,8 +69,9 @@ def open_sink(config: MlflowConfig, about: About) -> Mlflow:
         os.environ.setdefault(name, value)
     if config.token:
         os.environ["MLFLOW_TRACKING_TOKEN"] = resolve(config.token)  # the only way its client takes one
-    uri = _uri(config, about.base)
-    if not uri.startswith("http"):
+    uri = look_up(config.uri or str(about.folder / "mlruns"))
+    if not uri.startswith(("http://", "https://")):
+        uri = (about.base / uri).resolve().as_uri()
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     try:
         client = MlflowClient(tracking_uri=uri)
@@ -104,11 +105,6 @@ class Mlflow:
         for name, path in artifacts.items():
             self.client.log_artifact(self.run, str(path), os.path.dirname(name) or None)  # noqa: PTH120  (a name)
         self.client.set_terminated(self.run, _STATUS.get(state, "KILLED"))
-
-
-def _uri(config: MlflowConfig, base: Path) -> str:
-    uri = look_up(config.uri)
-    return uri if uri.startswith(("http://", "https://")) else (base / uri).resolve().as_uri()
 
 
 def _run(client: MlflowClient, experiment: str, about: About) -> str:
