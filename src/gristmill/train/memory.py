@@ -124,10 +124,12 @@ def plan_memory(config: TrainConfig, weights: Weights, *, labels: int = 0, kept:
                 file.write(orjson.dumps(plan.as_dict(), option=orjson.OPT_INDENT_2))
         return plan
     need = _plan(config, sizes, device, config.context, config.checkpointing != "off", free, host)
-    where = "on the device" if need.peak > free else "in memory, to write the merged weights"
-    most, have = (need.peak, free) if need.peak > free else (need.writing, host)
+    kind = "the device's memory" if device == "cuda" else "memory"
+    most, have = need.peak, free
+    if need.peak <= free:
+        most, have, kind = need.writing, host, "memory to write the merged weights"
     raise ConfigError(
-        f"the training does not fit: it needs about {most / 1e9:.1f} GB {where}, and {have / 1e9:.1f} GB are free "
+        f"the training does not fit: it needs about {most / 1e9:.1f} GB of {kind}, and {have / 1e9:.1f} GB are free "
         f"({need})",
         _advice(config, weights, labels, device, free, host),
     )
