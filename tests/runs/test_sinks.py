@@ -92,11 +92,13 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A package on the path that brings a stage and a sink by entry points, as an installed one would."""
     site = tmp_path_factory.mktemp("site")
     (site / "curves.py").write_text(_CODE)
+    page = (Path(__file__).parents[2] / "docs/training/watching.md").read_text()
+    (site / "my_sink.py").write_text(page.partition("```python\n")[2].partition("```")[0])
     info = site / "curves-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: curves\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[gristmill.stages]\ncurves = curves:STAGES\n[gristmill.sinks]\ncurves = curves:SINKS\n"
+        "[gristmill.stages]\ncurves = curves:STAGES\n[gristmill.sinks]\ncurves = curves:SINKS\nmine = my_sink:SINKS\n"
     )
     sys.path.insert(0, str(site))
     kinds.kinds.cache_clear()
@@ -215,6 +217,16 @@ def test_a_sink_of_another_package_gets_every_step_once_over_two_attempts(projec
     assert [line for line in lines if not line.startswith("tune")] == [
         "cancelled ['report.html']",
         "finished ['report.html']",
+    ]
+
+
+def test_the_sink_of_the_docs_works_as_it_stands(project: Project) -> None:
+    path = project.folder / "points.txt"
+    assert warnings(go(project, {"file": {"path": str(path)}}, steps=2)) == []
+    assert path.read_text().splitlines()[1:] == [
+        "tune 1 {'loss': 1.0, 'lr': 0.1}",
+        "tune 2 {'loss': 0.5, 'lr': 0.1}",
+        "tune 2 {'eval_loss': 0.25}",
     ]
 
 
