@@ -16,6 +16,7 @@ import pytest
 from gristmill.train.run import run
 
 ONE_RUN = Path(__file__).with_name("one_run.py")
+MANY_LIVES = Path(__file__).with_name("many_lives.py")
 
 
 def _process(folder: Path, model: Path, settings: dict[str, Any], *die_at: str) -> subprocess.CompletedProcess[str]:
@@ -47,3 +48,44 @@ def test_a_killed_training_ends_with_the_same_bytes(
     for part in ("final", "adapter") if settings["lora"] else ("final",):
         ours = {p.name: p.read_bytes() for p in (tmp_path / "killed" / part).iterdir()}
         assert ours == {p.name: p.read_bytes() for p in (whole.folder / part).iterdir()}
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "seed"),
+    [
+        ({"lora": None, "keep": 1, "keep_best": 2, "patience": 9}, 1),
+        ({"kind": "train.sft", "lora": {"r": 4, "dropout": 0.1}, "keep": 2}, 2),
+    ],
+    ids=["full", "lora"],
+)
+def test_killed_anywhere_it_loses_at_most_what_lies_between_two_checkpoints(
+    settings: dict[str, Any], seed: int, tmp_path: Path, model_folder: Path
+) -> None:
+    """Twenty lives, killed at random places: while data is written, while saving, pruning, restoring, and while the
+    final and the best models are written."""
+    every = 3
+    settings = {"steps": 11, "save_every": every, "eval_every": 2, "learning_rate": 1e-3, "threads": 1, **settings}
+    command = [sys.executable, str(MANY_LIVES), str(tmp_path), str(model_folder), json.dumps(settings), "20", str(seed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    lives = json.loads(done.stdout)
+    assert sum(life["died"] for life in lives) > 10 and not lives[-1]["died"]
+    reached = 0
+    for life in lives:
+        if life["steps"]:
+            assert life["steps"][0] == life["resumed"] + 1
+            assert reached - life["resumed"] <= every
+            reached = max(reached, life["steps"][-1])
+    assert lives[-1]["warnings"] == []
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for part in ("final", "adapter", "best"):
+        assert _contents(broken / part) == _contents(whole / part)
+    left = {p.name for p in broken.rglob("*")}
+    assert "checkpoints" not in left and "set-aside" not in left
+    assert not any(name.endswith(".tmp") for name in left), left

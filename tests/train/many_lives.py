@@ -1,0 +1,93 @@
+"""A training that is killed again and again: `many_lives.py FOLDER MODEL CONFIG LIVES SEED`.
+
+Each life is a fork of this process, so that all is imported once. It dies by SIGKILL right before the n-th thing that
+it does to a file in FOLDER (opens, renames, removes it, ...), n drawn at random from as many as an undisturbed training
+does; what a killed life did not finish is found by the next. The last life is not killed. Standard output: a list of
+lives, each with the step it went on from, the steps it took, and what it warned of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from conftest import PassOf, config_of, make_samples
+
+from gristmill.train.run import run
+
+EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.link"}
+
+
+def live(folder: Path, model: Path, settings: dict[str, Any], log: Path, *, die_at: int | None) -> None:
+    """Train in `folder`; what is told goes to `log` at once."""
+    done = 0
+
+    def watch(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal done
+        if event in EVENTS and isinstance(args[0], str | os.PathLike) and str(args[0]).startswith(str(folder)):
+            done += 1
+            if done == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def tell(**values: Any) -> None:
+        os.write(fd, json.dumps(values).encode() + b"\n")
+
+    def heard(values: dict[str, Any]) -> None:
+        if "resumed_step" in values:
+            tell(resumed=values["resumed_step"])
+        if "loss" in values:
+            tell(step=values["step"])
+
+    context = PassOf(folder, model, folder / "cache", on_metric=heard)
+    sys.addaudithook(watch)
+    held = [s.marked(split="validation") for s in make_samples(4, texts=0, seed=9)]
+    list(run(config_of(**settings), [*make_samples(16), *held], context))
+    tell(done=done, warnings=context.warnings)
+
+
+def in_a_fork(*args: Any, die_at: int | None) -> int:
+    """The signal it died by, or 0."""
+    child = os.fork()
+    if child == 0:
+        live(*args, die_at=die_at)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def told(log: Path) -> dict[str, Any]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    life: dict[str, Any] = {"resumed": 0, "steps": [line["step"] for line in lines if "step" in line]}
+    for line in lines:
+        life |= {key: value for key, value in line.items() if key != "step"}
+    return life
+
+
+def main() -> None:
+    folder, model, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    lives, rng = int(sys.argv[4]), random.Random(int(sys.argv[5]))
+    whole, broken = folder / "whole", folder / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    in_a_fork(whole, model, settings, folder / "whole.log", die_at=None)
+    most = told(folder / "whole.log")["done"]
+    out = []
+    for life in range(lives):
+        log = folder / f"{life}.log"
+        log.touch()
+        die_at = rng.randint(1, most) if life < lives - 1 else None
+        died = in_a_fork(broken, model, settings, log, die_at=die_at)
+        out.append(told(log) | {"died": died == signal.SIGKILL})
+    sys.stdout.write(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main()
