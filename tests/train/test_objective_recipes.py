@@ -1,0 +1,56 @@
+"""The recipes of the objectives run as they are, on a tiny model, and say what they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gristmill.core.events import read_events
+from gristmill.models.checkpoint import verify
+from gristmill.runs.execute import execute
+from gristmill.runs.plan import make_plan
+from gristmill.runs.workspace import Workspace
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("pretrain", {"eval_loss"}),
+        pytest.param(
+            "preference",
+            {"accuracy", "margin", "chosen_reward", "rejected_reward", "eval_accuracy"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("kto", {"kl", "desirable_reward", "undesirable_reward", "eval_loss"}, marks=pytest.mark.slow),
+        pytest.param("reward", {"accuracy", "margin", "eval_margin"}, marks=pytest.mark.slow),
+        ("classify", {"accuracy", "macro_f1", "eval_macro_f1"}),
+    ],
+)
+def test_it_runs(name: str, told: set[str], model_folder: Path, tmp_path: Path) -> None:
+    less = {
+        "context": 256,
+        "batch": 512,
+        "epochs": "null",
+        "steps": 4,
+        "eval_every": 4,
+        "threads": 1,
+        "warmup_steps": 1,
+    }
+    sets = [f"stages.tune.{key}={value}" for key, value in less.items()]
+    plan = make_plan(RECIPES / f"{name}.yaml", [f"models.student.model={model_folder}", *sets])
+    outcome = execute(plan, Workspace(tmp_path / "ws"))
+    assert outcome.state == "finished", outcome.error
+    assert not any(stage["rejected"] for stage in outcome.summary["funnel"].values())
+    said: set[str] = set()
+    for event in read_events(outcome.folder / "events.ndjson"):
+        said |= event.keys()
+    assert told <= said
+    folder = outcome.folder / "checkpoints/tune"
+    metadata: dict[str, Any] = verify(folder).metadata
+    stated = orjson.loads((folder / "config.json").read_bytes())["architectures"][0]
+    assert stated == ("LlamaForSequenceClassification" if metadata.get("head") == "score" else "LlamaForCausalLM")
