@@ -128,7 +128,11 @@ class Learner:
         self.causal = reading.causal
         self.own_attention, self.autocast = reading.backbone.own_attention, reading.autocast  # to generate
         if config.checkpointing == "on":
-            self.causal.gradient_checkpointing_enable({"use_reentrant": False})
+            if not self.causal.supports_gradient_checkpointing:
+                raise ConfigError(
+                    f"{type(self.causal).__name__} cannot recompute activations", "Set checkpointing: off."
+                )
+            self.causal.activation_checkpointing_enable({"use_reentrant": False})
         self.reading = ranks.wrap(reading, layers=self.causal._no_split_modules or ())
         self.trained: dict[str, torch.nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer = optimizer_of(self.trained.values(), config)
