@@ -76,9 +76,8 @@ class Classify(Objective):
         ids = np.array([*([] if renderer.bos is None else [renderer.bos]), *renderer.encode(sample.text)], np.int64)
         if len(ids) > self.config.context and self.config.truncation == "drop":
             raise Reject("longer than the context", f"{len(ids)} tokens; set truncation: cut, or raise the context")
-        ids = ids[: self.config.context]
-        number = self.labels.index(sample.label)
-        return [Example((Tokens(ids, np.zeros(len(ids), np.bool_)),), (number, self._weight(sample.label)))]
+        tokens = Tokens(ids, np.zeros(len(ids), np.bool_)).first(self.config.context)
+        return [Example((tokens,), (self.labels.index(sample.label), self._weight(sample.label)))]
 
     def size(self, example: Example) -> float:
         return example.values[1]

@@ -38,10 +38,8 @@ def pair(sample: Sample, renderer: Renderer, config: TrainConfig) -> Example:
 
 
 def fitted(tokens: Tokens, config: TrainConfig) -> Tokens:
-    if len(tokens) <= config.context:
-        return tokens
-    if config.truncation == "cut":
-        return Tokens(tokens.ids[: config.context], tokens.mask[: config.context])
+    if len(tokens) <= config.context or config.truncation == "cut":
+        return tokens.first(config.context)
     detail = f"{len(tokens)} tokens; raise the stage's context of {config.context}, cut what is longer, or shorten it"
     raise Reject("longer than the context", detail)
 
@@ -59,7 +57,7 @@ def until_padding(example: Example, pad: int) -> Example:
 
     def cut(tokens: Tokens) -> Tokens:
         end = int(np.flatnonzero(tokens.ids != pad)[-1]) + 1
-        return Tokens(tokens.ids[:end], tokens.mask[:end])
+        return Tokens(tokens.ids[:end], tokens.mask[:end], tokens.left_out)
 
     return Example(tuple(cut(tokens) for tokens in example.sequences), example.values)
 
