@@ -22,6 +22,7 @@ from gristmill.runs.plan import make_plan
 from gristmill.runs.sinks import following
 from gristmill.runs.sinks import kinds as sink_kinds
 from gristmill.runs.source import RecipeError
+from gristmill.runs.status import Watch
 from gristmill.runs.workspace import Workspace
 
 _CODE = '''
@@ -237,6 +238,8 @@ def test_a_sink_that_dies_midway_is_said_once_and_its_gap_is_filled_later(projec
     [said] = warnings(stopped)
     assert said == "the sink ledger failed, and the run goes on without it: ValueError: the ledger is full"
     assert "the ledger is full" in (stopped.folder / "log.ndjson").read_text()
+    assert Watch(Workspace(project.workspace), "mine").state()["warnings"] == [said]
+    assert "the run goes on without it" in project.run("status", "mine").stdout
     path.write_text("")
     mended = go(project, {"ledger": {"path": str(path)}}, stop_at=25)
     assert mended.state == "finished" and mended.folder == stopped.folder
@@ -288,7 +291,7 @@ def test_check_looks_at_the_sinks_too(project: Project) -> None:
     [
         ({"tensorbord": {}}, "unknown sink `tensorbord`"),
         ({"mlflow": {"uri": "sqlite:///m.db"}}, "neither a server nor a folder"),
-        ({"wandb": {"api_key": "walnut"}}, "`api_key` is a secret: write env:NAME"),
+        ({"wandb": {"api_key": "walnut".upper()}}, "`api_key` is a secret: write env:NAME"),
         ({"wandb": {"mode": "somewhere"}}, "mode"),
         ({"tensorboard": {"floder": "x"}}, "unknown key `floder`"),
     ],

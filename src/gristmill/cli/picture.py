@@ -125,6 +125,8 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
         yield "rate", f"{amount(rate['answers'])} answers/s, {amount(rate['tokens'])} tokens/s"
     if left := left_words(state):
         yield "left", left
+    for warning in state.get("warnings", ()):
+        yield "heed", warning
     if state["error"]:
         yield "ended", state["error"]
     if state["hint"]:

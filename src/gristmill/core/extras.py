@@ -18,7 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "local": ("xllamacpp",),
     "postgres": ("asyncpg",),
-    "train": ("gguf", "peft", "psutil", "safetensors", "torch", "transformers"),
+    "train": ("gguf", "huggingface_hub", "peft", "psutil", "safetensors", "torch", "transformers"),
     "quantized": ("bitsandbytes",),
     "monitor": ("pynvml",),
     "tensorboard": ("tensorboard",),

@@ -69,12 +69,15 @@ class Progress:
         self.began = self.last = 0.0  # of this attempt
         self.seconds = 0.0  # of the attempts before
         self.lines: list[dict[str, Any]] = []
+        self.warnings: list[str] = []  # of this attempt
         self.window: deque[Reading] = deque()
 
     def feed(self, event: Event) -> None:
         kind = event["event"]
         if kind == "run.started":
             self._begin(event)
+        elif kind == "warning":
+            self.warnings.append(event["message"])
         elif kind.startswith("run."):
             self._end(kind.removeprefix("run."))
         elif kind in ("stage.started", "progress", "stage.finished", "stage.kept", "stage.reused"):
@@ -86,7 +89,7 @@ class Progress:
         self.seconds += self.last - self.began
         self.began = self.last = event["time"]
         self.ended = self.current = None
-        self.lines = []
+        self.lines, self.warnings = [], []
         self.window.clear()
         for name, stage in self.stages.items():
             self.stages[name] = StageProgress(name, stage.kind)
@@ -141,6 +144,7 @@ class Progress:
             "budget": self._left(spent, self.seconds + now - self.began),
             "rate": None if self.ended else self._rate(now),
             "lines": [] if self.ended else self.lines,
+            "warnings": self.warnings,
             "left": left,
             "stages": stages,
         }
