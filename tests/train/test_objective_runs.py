@@ -164,3 +164,11 @@ def test_samples_of_another_form_are_dropped_aloud(context: Make, config: Make, 
     assert [d.reason for d in dropped] == ["a chat sample", "a chat sample", "a text sample"]
     with pytest.raises(InputError, match="no sample to train on"):
         list(run(config(kind="train.kto", steps=1), taught("train.dpo"), context("none")))
+
+
+def test_a_model_that_gives_scores_is_not_served(context: Make, config: Make, taught: Make, tmp_path: Path) -> None:
+    """What exam, chat and server read is a GGUF: there is none of it."""
+    ctx = context()
+    list(run(config(kind="train.reward", steps=1), taught("train.reward"), ctx))
+    with pytest.raises(ConfigError, match="writes no text: it gives scores for reward"):
+        prepare(locate(str(ctx.folder / "final"), base=Path("/")), quantization="f16", cache=tmp_path)

@@ -21,6 +21,7 @@ from gristmill.models import architecture, catalogue, checkpoint, gguf_meta
 from gristmill.models.architecture import Array
 from gristmill.models.convert import CONVERTER, convert
 from gristmill.models.gguf_file import GgufFile, Kind, read_gguf
+from gristmill.models.load import require_text
 from gristmill.models.tokenizer import load_vocabulary
 from gristmill.models.weights import Weights, at_folder, is_gguf
 
@@ -34,6 +35,7 @@ def prepare(weights: Weights, *, quantization: Quantization | None, cache: Path,
 
     `base` is the GGUF whose metadata a folder takes over; a checkpoint names its own.
     """
+    require_text(weights)
     if weights.form == "gguf" and quantization is None:
         return weights.path
     kind: Quantization = quantization or "f16"

@@ -125,6 +125,15 @@ def require_head(weights: Weights, labels: Sequence[str]) -> None:
         )
 
 
+def require_text(weights: Weights) -> None:
+    """Refuse a model with a score head where one is needed that writes."""
+    if stated := score_labels(weights):
+        raise ConfigError(
+            f"this model writes no text: it gives scores for {', '.join(stated)}",
+            "Load its folder with transformers' AutoModelForSequenceClassification; export it with --format hf.",
+        )
+
+
 def _load(maker: Any, folder: str | None, *, scored: bool, **how: Any) -> PreTrainedModel:
     """`scored`: a score head may be new, and a token head may be left behind."""
     model, info = maker.from_pretrained(folder, output_loading_info=True, **how)

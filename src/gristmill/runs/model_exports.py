@@ -131,8 +131,10 @@ def _write_lora(source: Source, temp: Path, options: Options) -> tuple[str, str]
 def _write_lora_gguf(source: Source, temp: Path, options: Options) -> tuple[str, str]:  # noqa: ARG001
     """Proven over the base in f16: a base quantised further is further away by what that costs, not by the adapter."""
     from gristmill.models.gate import prove_same
+    from gristmill.models.load import require_text
     from gristmill.models.lora_gguf import same_adapter, write_lora
 
+    require_text(source.weights)
     adapter, (base, _) = _adapter(source), _base(source)
     described = describe(base, base_of(base))
     if described is None:
