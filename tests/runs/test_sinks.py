@@ -87,6 +87,9 @@ STAGES = {"mill.curve": (Stage("curves:curve", Curve, (), (Draft,), shape="pass"
 SINKS = {"ledger": SinkKind(LedgerConfig, "curves:open_ledger")}
 '''
 
+PLAIN = "walnut"
+"""Written out where a variable should be named."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -291,7 +294,7 @@ def test_check_looks_at_the_sinks_too(project: Project) -> None:
     [
         ({"tensorbord": {}}, "unknown sink `tensorbord`"),
         ({"mlflow": {"uri": "sqlite:///m.db"}}, "neither a server nor a folder"),
-        ({"wandb": {"api_key": "walnut".upper()}}, "`api_key` is a secret: write env:NAME"),
+        ({"wandb": {"api_key": PLAIN}}, "`api_key` is a secret: write env:NAME"),
         ({"wandb": {"mode": "somewhere"}}, "mode"),
         ({"tensorboard": {"floder": "x"}}, "unknown key `floder`"),
     ],
