@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gristmill import __version__
 from gristmill.core.errors import CheckpointError
 from gristmill.core.files import atomic
 from gristmill.core.records import Checkpoint, Record, Sample, digest_of
@@ -28,9 +30,10 @@ from gristmill.models.weights import Weights
 from gristmill.train.config import TrainConfig
 from gristmill.train.objective import objective_of
 from gristmill.train.prepare import Data, Preparation, split_of
+from gristmill.train.stages import LIBRARIES
 
 if TYPE_CHECKING:
-    from gristmill.train.job import Job
+    from gristmill.train.job import Job, Learned
 
 FINAL, BEST, ADAPTER, REPORT, PLAN = "final", "best", "adapter", "mask_report.json", "plan.json"
 DATA = "data"
@@ -132,9 +135,7 @@ def _train(job: Job, ctx: PassContext) -> checkpoint.Manifest:
             "adapters that were trained beside 4-bit weights are merged into the weights those were made of, never "
             "into 4-bit ones: the merged model is close to the one that was trained, not equal to it"
         )
-    labels = list(learned.learner.objective.labels)
-    scored = {"head": "score", "labels": labels} if labels else {}
-    metadata = {"step": progress.weights_step, "identity": job.identity, "metrics": progress.metrics, **scored}
+    metadata = _stated(job, learned)
     for loss, step in progress.best[: config.keep_best]:
         keeper.take(learned.learner, step)
         stated = metadata | {"step": step, "metrics": {"eval_loss": loss}}
@@ -144,6 +145,20 @@ def _train(job: Job, ctx: PassContext) -> checkpoint.Manifest:
     manifest = write(ctx.folder / FINAL, metadata=metadata)
     keeper.clear()
     return manifest
+
+
+def _stated(job: Job, learned: Learned) -> dict[str, Any]:
+    """What the final model's manifest says of its training. No time, so that equal trainings give equal bytes."""
+    labels = list(learned.learner.objective.labels)
+    return {
+        "step": learned.progress.weights_step,
+        "identity": job.identity,
+        "around": job.around,
+        "plan": learned.keeper.course.plan_hash(0),
+        "versions": {"gristmill": __version__, **{name: version(name) for name in LIBRARIES}},
+        "metrics": learned.progress.metrics,
+        **({"head": "score", "labels": labels} if labels else {}),
+    }
 
 
 @contextmanager
