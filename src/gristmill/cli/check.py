@@ -52,7 +52,7 @@ def check(
         check_sink(name, sink, plan.recipe.base)
     found = _estimate(plan, workspace, canary, quiet=json) if canary else None
     if json:
-        more = {"estimate": found} if found else {}
+        more: dict[str, Any] = {"estimate": found} if found else {}
         more |= {"trials": trials} if plan.recipe.sweep else {}
         print_json({"ok": True, "stages": _stages(plan), **more})
     elif found:

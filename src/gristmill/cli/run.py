@@ -37,7 +37,10 @@ def run(
     """Run a recipe. The same command goes on where a run ended; a finished run is shown."""
     from gristmill.runs.plan import make_plan
 
-    carry_out(make_plan(recipe, sets), open_workspace(workspace), name=name, quiet=quiet, json=json, log=log_level)
+    plan = make_plan(recipe, sets)
+    if plan.recipe.sweep is not None and not (quiet or json):
+        typer.echo("one run, with the recipe's own values; `gristmill sweep` runs its trials", err=True)
+    carry_out(plan, open_workspace(workspace), name=name, quiet=quiet, json=json, log=log_level)
 
 
 def carry_out(

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from gristmill.core.files import sha256_file
-from gristmill.core.records import Checkpoint
+from gristmill.core.records import Checkpoint, from_row
 from gristmill.llm.client import NotKept
 from gristmill.models.weights import MANIFEST
 from gristmill.runs.folder import Output
@@ -19,6 +19,9 @@ from gristmill.runs.tables import Row, rows
 
 LINES, WIDTH = 3, 60
 """Of a diff: fields, and characters of each value."""
+
+ABSENT = "(absent)"
+SINCE = ", was changed after the run"
 
 REJECT = ("id", "status", "reason", "detail")
 """What of a reject must be the same."""
@@ -29,10 +32,12 @@ Changed = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Difference:
-    """`what` differs first: which record, reject or file, and in which fields."""
+    """`what` differs first: which record, reject or file, and in which fields. `since`: what was recorded is not what
+    the run wrote, so that no machine could make it again."""
 
     what: str
     fields: tuple[Changed, ...] = ()
+    since: bool = False
 
     def words(self) -> str:
         told = "; ".join(f"{name} was {then}, and is {now}" for name, then, now in self.fields)
@@ -62,9 +67,9 @@ def weights_difference(recorded: Path, made: Path) -> tuple[int, Difference | No
     for name in sorted({*then, *now}):
         if then.get(name) != now.get(name):
             stated = _stated(recorded).get(name)
-            since = ", and was changed after the run" if stated not in (None, then.get(name)) else ""
+            since = stated not in (None, then.get(name))
             shown = (_short(then.get(name)), _short(now.get(name)))
-            return len(then), Difference(f"file {name}{since}", (("sha256", *shown),))
+            return len(then), Difference(f"file {name}{SINCE * since}", (("sha256", *shown),), since)
     return len(then), None
 
 
@@ -73,7 +78,17 @@ def _record(number: int, then: Row | None, now: Row | None) -> Difference | None
         row, where = (now, "is new") if then is None else (then, "is not made here")
         return Difference(f"record {number}, {row['type']} {row['id']}, {where}" if row else "")
     fields = tuple(_fields(_plain(then), _plain(now)))
-    return Difference(f"record {number}, {then['type']} {then['id']}", fields[:LINES]) if fields else None
+    since = not _sound(then)
+    what = f"record {number}, {then['type']} {then['id']}{SINCE * since}"
+    return Difference(what, fields[:LINES], since) if fields else None
+
+
+def _sound(row: Row) -> bool:
+    """Whether a record is what its id and digest say."""
+    try:
+        return from_row(row).digest == row["digest"]
+    except ValueError:
+        return False
 
 
 def _reject(number: int, then: Row | None, now: Row | None) -> Difference | None:
@@ -104,7 +119,7 @@ def _fields(then: Any, now: Any, where: str = "") -> Iterator[Changed]:
     """The innermost fields whose values are not the same. The id, which follows from the others, comes last."""
     if isinstance(then, dict) and isinstance(now, dict):
         for name in sorted({*then, *now}, key=lambda name: (name == "id", str(name))):
-            yield from _fields(then.get(name), now.get(name), f"{where}.{name}" if where else str(name))
+            yield from _fields(then.get(name, ABSENT), now.get(name, ABSENT), f"{where}.{name}" if where else str(name))
     elif then != now:
         yield where, *_around(then, now)
 

@@ -28,7 +28,7 @@ PACKAGES = (
     *("torch", "transformers", "peft", "safetensors", "bitsandbytes", "xllamacpp"),
 )
 
-SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG")
+SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG")
 """Variables that say how many threads and which devices compute."""
 
 

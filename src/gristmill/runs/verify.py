@@ -206,7 +206,7 @@ class _Judge:
         why += tuple(
             f"it rests on {name}, which is not identical" for name in self.odd if name in (*node.needs, *node.waits)
         )
-        return Verdict(node.name, node.kind, NOT_HERE if why else DIFFERS, why=why, first=first)
+        return Verdict(node.name, node.kind, NOT_HERE if why and not first.since else DIFFERS, why=why, first=first)
 
     def _ended(self) -> str:
         """Why the stage was not reached."""
