@@ -52,7 +52,7 @@ def merged_state(
             if under.bias is not None:
                 state[f"{name}.bias"] = under.bias
         for name, part in grown.items():
-            state[f"{name}.weight"] = part.weight
+            state[f"{name}.weight"] = part.exact()
             if isinstance(part, HeadBeside) and part.bias is not None:
                 state[f"{name}.bias"] = part.bias
         if model.config.tie_word_embeddings:

@@ -99,6 +99,10 @@ class EmbeddingBeside(nn.Module):
         """The whole matrix, new rows in place; differentiable in these."""
         return _whole(self.base.weight, self.rows, self.first)
 
+    def exact(self) -> torch.Tensor:
+        """The whole matrix in float32: the rows as they were trained, not as they are multiplied."""
+        return _whole(self.base.weight.float(), self.rows, self.first)
+
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         local = ids - self.first
         new = (local >= 0) & (local < len(self.rows))
@@ -120,6 +124,9 @@ class HeadBeside(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         return _whole(self.base, self.rows, self.first)
+
+    def exact(self) -> torch.Tensor:
+        return _whole(self.base.float(), self.rows, self.first)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if self.bias is not None and len(self.bias) < len(self.weight):
