@@ -22,8 +22,8 @@ from gristmill.train.run import run
 
 Make = Callable[..., Any]
 PEAK = Path(__file__).with_name("memory_peak.py")
-WITHIN = 1.7
-"""The plan is between what is used and so many times that: of 8 settings of a 20M and a 135M model, 1.1 to 1.6."""
+WITHIN = 2.0
+"""The plan is between what is used and so many times that: of settings of a 20M and a 135M model, 1.1 to 1.7."""
 
 
 def _folder(folder: Path, **changes: Any) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gristmill.core.records import Sample
 from gristmill.core.stage import PACE, InputPath, Role, StageConfig
@@ -18,6 +18,14 @@ from gristmill.models.lora import LoraConfig
 DEFAULT_EPOCHS = 4.0
 LORA_RATE, FULL_RATE = 2e-3, 2e-4
 """Learning rates that taught a 135M model: measured with rank 32 on all linear layers, and with all weights."""
+
+
+def _switched(value: object) -> object:
+    """YAML reads on and off as true and false."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switched)]
 
 
 class Lora(LoraConfig):
@@ -87,11 +95,11 @@ class TrainConfig(StageConfig):
     keep: Annotated[int, PACE] = Field(2, ge=1, description="Newest checkpoints to keep while training")
     keep_best: int = Field(0, ge=0, description="Models with the best validation losses to keep, beside the final one")
     threads: Annotated[int | None, PACE] = Field(None, ge=1, description="CPU threads; every core, if not given")
-    checkpointing: Literal["auto", "on", "off"] = Field(
+    checkpointing: Switch = Field(
         "auto",
         description="Recompute activations, a fifth slower; auto: when memory needs it",
     )
-    compile: Literal["auto", "on", "off"] = Field(
+    compile: Switch = Field(
         "auto", description="torch.compile each layer; auto: on CUDA, where it pays"
     )
     processes: Annotated[int, PACE] = Field(1, ge=1, description="Processes that share each step (torchrun)")
