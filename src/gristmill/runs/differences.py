@@ -86,7 +86,7 @@ def _record(number: int, then: Row | None, now: Row | None) -> Difference | None
 def _sound(row: Row) -> bool:
     """Whether a record is what its id and digest say."""
     try:
-        return from_row(row).digest == row["digest"]
+        return from_row(row).digest == str(row["digest"])
     except ValueError:
         return False
 
@@ -103,7 +103,7 @@ def _reject(number: int, then: Row | None, now: Row | None) -> Difference | None
 
 
 def _unasked(row: Row) -> bool:
-    return (row["status"], row["reason"]) == ("failed", NotKept.__name__)
+    return bool(row["status"] == "failed" and row["reason"] == NotKept.__name__)
 
 
 def _plain(row: Row) -> dict[str, Any]:

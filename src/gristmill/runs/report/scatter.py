@@ -38,7 +38,7 @@ def scatter(points: Sequence[Point], *, x_name: str, y_name: str) -> str:
     low, high = low - margin, high + margin
     inner = HEIGHT - TOP - BOTTOM
     parts = [_rule(TOP + inner * i / 4, high - (high - low) * i / 4) for i in range(5)]
-    written = -APART
+    written = -float(APART)
     for label, x in sorted(places.items(), key=lambda place: place[1]):
         if x - written < APART:
             continue
