@@ -55,7 +55,7 @@ def test_no_step_is_there_twice_or_missing_after_a_crash(context: Make, config: 
         if values.get("step") == 5:
             raise KeyboardInterrupt
 
-    settings = config(steps=8, eval_every=2, save_every=3, sample_every=1, sample_prompts=[QUESTION])
+    settings = config(steps=8, eval_every=2, save_every=3, sample_every=3, sample_prompts=[QUESTION])
     data = split(samples())
     hurt = context(on_metric=crash)
     with pytest.raises(KeyboardInterrupt):

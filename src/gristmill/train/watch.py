@@ -35,6 +35,7 @@ class Watch:
     def __init__(self, learner: Learner, renderer: Renderer, ctx: PassContext, *, at: int) -> None:
         """`at`: the step that the training goes on from."""
         self.ctx = ctx
+        self.learner = learner
         self.leads = learner.ranks.leads
         if not self.leads:
             return
@@ -42,17 +43,14 @@ class Watch:
         self.machine = Machine(learner.device)
         self.work = Work.of(learner.model)
         self.files = MetricFiles(ctx.folder, at=at)
-        dtype = torch.bfloat16 if learner.config.dtype == "bf16" else torch.float32
-        one = measured_peak(learner.device, dtype, torch.get_num_threads())
-        self.peak = one * learner.ranks.world
-        self._state_machine(learner.config.dtype, learner.ranks.world)
-        if self.machine.missing:
-            ctx.warn(self.machine.missing)
+        self.peak = 0.0
 
     def stepped(self, progress: Progress, lesson: Lesson, stepped: Stepped, *, rate: float, seconds: float) -> None:
         """After a step: `seconds` from before its data was laid out to after its weights were changed."""
         if not self.leads:
             return
+        if not self.peak:
+            self._begin()
         self._say(
             step=progress.step,
             tokens=progress.tokens,
@@ -86,13 +84,17 @@ class Watch:
         self.files.add({**row, "time": round(time.time(), 3)})
         self.ctx.metric(**row)
 
-    def _state_machine(self, dtype: str, processes: int) -> None:
-        size = SIZE[self.machine.device.type]
+    def _begin(self) -> None:
+        """At the first step, and not where there is none left: what all of it runs on."""
+        config, ranks, threads = self.learner.config, self.learner.ranks, torch.get_num_threads()
+        dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
+        self.peak = measured_peak(self.learner.device, dtype, threads) * ranks.world
+        size = SIZE[self.learner.device.type]
         stated = {
             "device": self.machine.name(),
-            "threads": torch.get_num_threads(),
-            "processes": processes,
-            "dtype": dtype,
+            "threads": threads,
+            "processes": ranks.world,
+            "dtype": config.dtype,
             "peak_tflops": round(self.peak / 1e12, 3),
             "peak_measured": f"the best of the products of two {size} × {size} matrices at the start",
             "gflops_per_token": round(self.work.token / 1e9, 4),
@@ -101,3 +103,5 @@ class Watch:
         with atomic(self.ctx.folder / MACHINE) as file:
             file.write(orjson.dumps(stated, option=orjson.OPT_INDENT_2))
         self.ctx.metric(device=self.machine.name(), peak_tflops=round(self.peak / 1e12, 3))
+        if self.machine.missing:
+            self.ctx.warn(self.machine.missing)
