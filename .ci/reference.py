@@ -1,4 +1,4 @@
-"""Writes docs/reference.md: models, every stage kind and every verb of the command line, from the code itself.
+"""Writes docs/reference.md: models, every stage kind, every sink and every verb, from the code itself.
 
 python .ci/reference.py [FILE]
 """
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from gristmill.core.stage import STAGES, StageConfig
 from gristmill.llm.budget import Limits
 from gristmill.llm.spec import AnthropicSpec, BatchSpec, LocalSpec, OpenAISpec, PriceSpec, StageSpec
+from gristmill.runs.sinks.kinds import SINKS
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "reference.md"
@@ -98,6 +99,14 @@ def models() -> list[str]:
     return parts
 
 
+def trackers() -> list[str]:
+    parts = ["## Sinks", "Under `sinks:`, each with its settings; `{}` where it needs none."]
+    for name, kind in SINKS.items():
+        keys = set(kind.config.model_fields)
+        parts += [f"### sinks.{name}", (kind.config.__doc__ or "").strip(), table(kind.config, keys)]
+    return parts
+
+
 def help_of(*verb: str) -> str:
     command = [Path(sys.executable).with_name("gristmill"), *verb, "--help"]
     environment = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
@@ -115,7 +124,7 @@ def verbs() -> list[str]:
 
 def main(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text("\n\n".join([HEAD.strip(), *models(), *stages(), *verbs()]) + "\n", "utf-8")
+    target.write_text("\n\n".join([HEAD.strip(), *models(), *stages(), *trackers(), *verbs()]) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
