@@ -24,6 +24,13 @@ from gristmill.train.parallel import Ranks, gathered, shard_like, whole
 
 Tensors = dict[str, torch.Tensor]
 
+TOGETHER = 32
+"""Forward passes that are laid out at once where there may be many of them: a validation set is of any size."""
+
+
+def _together(parts: Sequence[Packed]) -> Iterator[Sequence[Packed]]:
+    return (parts[at : at + TOGETHER] for at in range(0, len(parts), TOGETHER))
+
 
 @dataclass(frozen=True)
 class Stepped:
@@ -177,9 +184,10 @@ class Learner:
         ask = self._asking(total, self._estimate(parts))
         self.model.eval()
         told = _Told(self.device)
-        for share in self.ranks.share(parts):
-            value, sums = self.reading(share.part, ask)
-            told.add(value, sums, share.weight)
+        for some in _together(parts):
+            for share in self.ranks.share(some):
+                value, sums = self.reading(share.part, ask)
+                told.add(value, sums, share.weight)
         loss, sums = told.over(self.ranks)
         return Stepped(loss, 0.0, self.objective.metrics(sums, total))
 
@@ -199,14 +207,16 @@ class Learner:
     @torch.no_grad()
     def _estimate(self, parts: Sequence[Packed]) -> float:
         """What the objective estimates over the sequences beside a whole step's examples."""
-        beside = [part.beside for part in parts if part.beside is not None]
-        if not beside:
-            return 0.0
+        found, looked = torch.zeros(2, dtype=torch.float64), False
         self.model.eval()
-        found = torch.zeros(2, dtype=torch.float64)
-        for share in self.ranks.share(beside):
-            estimate = self.reading(share.part, self.objective.estimate)
-            found += share.weight * torch.tensor(estimate or (0.0, 0.0), dtype=torch.float64)
+        for some in _together(parts):
+            beside = [part.beside for part in some if part.beside is not None]
+            looked = looked or bool(beside)
+            for share in self.ranks.share(beside):
+                estimate = self.reading(share.part, self.objective.estimate)
+                found += share.weight * torch.tensor(estimate or (0.0, 0.0), dtype=torch.float64)
+        if not looked:
+            return 0.0
         value, count = self.ranks.summed(found).tolist()
         return value / max(1.0, count)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,11 +99,29 @@ class Given(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Laid(Sequence[Packed]):
+    """Forward passes that are laid out each time they are asked for."""
+
+    rows: Sequence[Row]
+    lay: Callable[[Row], Packed]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Packed: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Packed]: ...
+    def __getitem__(self, index: int | slice) -> Packed | list[Packed]:
+        return [self.lay(row) for row in self.rows[index]] if isinstance(index, slice) else self.lay(self.rows[index])
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What one optimiser step, or one evaluation, reads: its forward passes, and what the mean is over."""
 
-    parts: tuple[Packed, ...]
+    parts: Sequence[Packed]
     total: float
 
     @property
@@ -154,10 +172,11 @@ class Course:
 
     @cached_property
     def validation(self) -> Lesson | None:
+        """Laid out as it is read: however many samples are held out, they are never in memory together."""
         if not len(self.held):
             return None
         order = Order(self.held.lengths, self.config.context, 0, 1, self.config.packing)
-        parts = tuple(self._packed(self.held, row, "validation") for row in order.epoch(0))
+        parts = Laid(order.epoch(0), lambda row: self._packed(self.held, row, "validation"))
         return Lesson(parts, float(self.held.sizes.sum()))
 
     def _packed(self, given: Given, row: Row, split: str) -> Packed:
