@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,4 +154,4 @@ def help_cpu_ms() -> float:
 def test_help_is_instant() -> None:
     help_cpu_ms()  # writes the bytecode
     times = [help_cpu_ms() for _ in range(5)]
-    assert min(times) <= HELP_CPU_MS, times  # a busy machine only adds to it
+    assert statistics.median(times) <= HELP_CPU_MS, times

@@ -30,7 +30,6 @@ from gristmill.cli import (
 )
 from gristmill.cli.options import print_json
 from gristmill.core.errors import GristmillError, exhausted, not_installed
-from gristmill.core.secrets import scrub
 
 DEBUG = "GRISTMILL_DEBUG"
 """Environment variable: 1 shows the traceback of a defect where it happens."""
@@ -92,6 +91,8 @@ def _defect(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     from tempfile import NamedTemporaryFile
     from traceback import format_exception
 
+    from gristmill.core.secrets import scrub
+
     told = scrub("".join(format_exception(kind, error, trace)))
     with NamedTemporaryFile("w", prefix="gristmill-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(told)
@@ -100,6 +101,8 @@ def _defect(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 
 def _complain(error: GristmillError) -> int:
+    from gristmill.core.secrets import scrub
+
     message = scrub(error.message)
     _json(type(error).__name__, message, error.hint, error.exit_code)
     typer.secho(f"error: {message}", fg="red", err=True)

@@ -10,7 +10,6 @@ import typer
 
 from gristmill.cli.options import HERE
 from gristmill.core.errors import ConfigError
-from gristmill.core.files import write_text
 
 FILES = {"recipe.yaml": "recipe.yaml", "env.example": ".env.example", "gitignore": ".gitignore"}
 PACKAGE = {
@@ -49,6 +48,8 @@ def init(
 def _project(folder: Path) -> None:
     from importlib.resources import files
 
+    from gristmill.core.files import write_text
+
     template = files("gristmill.cli") / "template"
     for name, target in FILES.items():
         write_text(folder / target, (template / name).read_text("utf-8"))
@@ -61,6 +62,8 @@ def _project(folder: Path) -> None:
 
 def _package(folder: Path) -> None:
     from importlib.resources import files
+
+    from gristmill.core.files import write_text
 
     name = folder.resolve().name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "gristmill":

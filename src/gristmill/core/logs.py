@@ -18,9 +18,10 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from gristmill.core.events import LineFile
+if TYPE_CHECKING:
+    from gristmill.core.events import LineFile
 
 RUN: ContextVar[str | None] = ContextVar("run", default=None)
 STAGE: ContextVar[str | None] = ContextVar("stage", default=None)
@@ -60,6 +61,8 @@ class _Log:
 
     def _opened(self) -> bool:
         import structlog
+
+        from gristmill.core.events import LineFile
 
         with self._lock:
             if self._closed or self._logger is not None:
