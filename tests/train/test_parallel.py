@@ -3,9 +3,13 @@ in fp32, take up each other's checkpoints, and end together."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,6 +163,24 @@ def _kill_one() -> None:
 
 
 @pytest.mark.slow
+def test_a_job_that_was_left_can_be_gone_on_with_by_hand(context: Make, config: Make, samples: Make) -> None:
+    """As on several machines: stopped, trained to its end with torchrun, and written by the next start."""
+    expected = _train(context("whole"), config, samples)
+    with pytest.raises(Cancelled):
+        _train(stopped := context("hand", stop_after=1), config, samples, processes=2)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    job = [*command, "-m", "gristmill.train.worker", str(stopped.folder / "job.json"), "--alone"]
+    done = subprocess.run(job, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    losses = [line["metric"]["loss"] for line in told if "loss" in line.get("metric", {})]
+    assert losses == pytest.approx(expected[-len(losses) :], rel=1e-6)
+    again = context("hand")
+    assert _train(again, config, samples, processes=2) == []
+    assert next(m["resumed_step"] for m in again.metrics if "resumed_step" in m) == 6
+    assert (again.folder / "final" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
 def test_an_error_of_a_process_is_the_error_of_the_training(context: Make, config: Make, samples: Make) -> None:
     with pytest.raises(ConfigError, match="gradient is no longer finite"):
         _train(context(), config, samples, lora=None, processes=2, learning_rate=1e30, warmup_steps=0)
@@ -167,11 +189,6 @@ def test_an_error_of_a_process_is_the_error_of_the_training(context: Make, confi
 @pytest.mark.slow
 def test_workers_end_when_their_parent_is_gone(tmp_path: Path, model_folder: Path) -> None:
     """A killed parent leaves nobody who writes into the folder that the next start goes on in."""
-    import json
-    import subprocess
-    import sys
-    import time
-
     folder = tmp_path / "orphans"
     folder.mkdir()
     told = json.dumps({**SHARED, "steps": 100_000, "processes": 2})

@@ -101,7 +101,7 @@ def learn(job: Job, ctx: PassContext, *, ranks: Ranks = Ranks()) -> Learned:  # 
 def _model(job: Job, objective: Objective, renderer: Renderer) -> PreTrainedModel | Any:
     """The weights, with adapters or a score head where there are some, on the job's device."""
     config = job.config
-    device = "cuda" if config.device == "cuda" else "cpu"
+    device = f"cuda:{torch.cuda.current_device()}" if config.device == "cuda" else "cpu"
     half = config.lora is not None and config.dtype == "bf16"
     torch.manual_seed(job.seed)  # a new score head and adapters are drawn from it
     model: Any = load_model(
