@@ -171,26 +171,34 @@ def check_mlflow(uri: str, outcome: Outcome) -> None:
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"recipe.json", "report.html"}
 
 
-def test_wandb_offline_leaves_a_run_that_can_be_sent_later(project: Project) -> None:
-    outcome = go(project, {"wandb": {"project": "mills"}})
+def test_wandb_offline_leaves_runs_that_can_be_sent_later(project: Project) -> None:
+    sinks = {"wandb": {"project": "mills"}}
+    assert go(project, sinks, stop_at=25).state == "cancelled"
+    outcome = go(project, sinks, stop_at=25)
     assert outcome.state == "finished" and warnings(outcome) == []
-    [folder] = (outcome.folder / "sinks/wandb/wandb").glob("offline-run-*")
-    [file] = folder.glob("*.wandb")
-    deadline = time.monotonic() + 20
-    while "exit" not in (said := [r.WhichOneof("record_type") for r in wandb_records(file)]):
-        assert time.monotonic() < deadline, (
-            said
-        )  # its service writes on after `finish`; an exiting process waits for it
-        time.sleep(0.05)
+    folders = sorted((outcome.folder / "sinks/wandb/wandb").glob("offline-run-*"))
+    assert len(folders) == 2 and (folders[-1] / "files/report.html").exists()
     seen: dict[str, list[Any]] = {}
-    for record in wandb_records(file):
+    rows: list[int] = []
+    for record in (record for folder in folders for record in wandb_ended(next(folder.glob("*.wandb")))):
+        if record.HasField("history"):
+            rows.append(record.history.step.num)
         for item in record.history.item:
             seen.setdefault("/".join(item.nested_key) or item.key, []).append(orjson.loads(item.value_json))
         if record.HasField("run"):
-            assert (record.run.project, record.run.display_name) == ("mills", "mine")
-    assert seen["tune/step"] == [*range(1, 41), 40]
+            named = (record.run.project, record.run.display_name, record.run.run_id)
+            assert named == ("mills", "mine", outcome.folder.name)
+    assert seen["tune/step"] == [*range(1, 41), 40] and rows == list(range(41))
     assert seen["tune/loss"] == [pytest.approx(1 / n) for n in range(1, 41)] and seen["tune/eval_loss"] == [0.25]
-    assert (folder / "files/report.html").exists()
+
+
+def wandb_ended(path: Path) -> list[Any]:
+    """All records. Its service writes on after `finish` has returned; a process that exits waits for it."""
+    deadline = time.monotonic() + 20
+    while "exit" not in {record.WhichOneof("record_type") for record in wandb_records(path)}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return list(wandb_records(path))
 
 
 def wandb_records(path: Path) -> Iterator[Any]:

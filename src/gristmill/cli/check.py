@@ -49,7 +49,7 @@ def check(
         raise typer.BadParameter("name a recipe, or ask for --schema")
     plan, trials = _plan(recipe, sets, json=json)
     for name, sink in plan.recipe.sinks.items():
-        check_sink(name, sink, plan.recipe.base)
+        check_sink(name, sink)
     found = _estimate(plan, workspace, canary, quiet=json) if canary else None
     if json:
         more: dict[str, Any] = {"estimate": found} if found else {}

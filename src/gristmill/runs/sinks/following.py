@@ -50,7 +50,7 @@ class Following:
         self._open: list[Follower] = []
         recipe = orjson.loads(scrub(orjson.dumps(plan.recipe.source.data, default=str).decode()))
         for sink, config in plan.recipe.sinks.items():
-            check_sink(sink, config, plan.recipe.base)
+            check_sink(sink, config)
             place = folder.path / FOLDER / sink
             place.mkdir(parents=True, exist_ok=True)
             about = About(folder.path.name, name or plan.recipe.name, recipe, plan.recipe.base, place)
@@ -203,7 +203,7 @@ def point_of(event: Event) -> Point | None:
     if event["event"] != "metric":
         return None
     plain = {name: value for name, value in event.items() if name not in _ENVELOPE}
-    values = {name: value for name, value in plain.items() if isinstance(value, int | float | str)}
+    values = {n: scrub(v) if isinstance(v, str) else v for n, v in plain.items() if isinstance(v, int | float | str)}
     return Point(event["stage"], event.get("step"), event["time"], values)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -46,7 +46,7 @@ class WandbConfig(SinkConfig):
 
     project: str = Field("gristmill", min_length=1, description="Project that the run is filed under")
     entity: str | None = Field(None, description="User or team; the key's own, if not given")
-    mode: str = Field("offline", pattern="^(offline|online)$", description="offline writes files and calls nobody")
+    mode: Literal["offline", "online"] = Field("offline", description="offline writes files and calls nobody")
     api_key: str | None = Field(None, description="Key for online, as env:NAME")
 
     _key_is_named = field_validator("api_key")(lambda value: _named(value, "api_key"))
@@ -79,10 +79,10 @@ def sinks() -> dict[str, SinkKind]:
     return found
 
 
-def check_sink(name: str, config: SinkConfig, base: Path) -> None:
+def check_sink(name: str, config: SinkConfig) -> None:
     """Raise ConfigError where a run with it could not start: not installed, not reachable, no key."""
     kind = sinks()[name]
     if kind.extra and missing(kind.extra):
         raise ConfigError(f"the sink {name} is not installed", install_line(kind.extra))
     if kind.check:
-        load_code(kind.check)(config, base)
+        load_code(kind.check)(config)

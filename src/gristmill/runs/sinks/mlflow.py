@@ -42,7 +42,7 @@ PARAMS, METRICS = 100, 1000
 """What MLflow takes in one request."""
 
 
-def check(config: MlflowConfig, base: Path) -> None:
+def check(config: MlflowConfig) -> None:
     """The server answers, whatever it answers."""
     if config.token:
         resolve(config.token)
@@ -64,7 +64,7 @@ def open_sink(config: MlflowConfig, about: About) -> Mlflow:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    check(config, about.base)
+    check(config)
     for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
     if config.token:

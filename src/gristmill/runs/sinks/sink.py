@@ -73,5 +73,5 @@ class SinkKind:
 
     config: type[SinkConfig]
     open: str  # "module:function" of (config, About) -> Sink
-    check: str = ""  # "module:function" of (config, base), which raises ConfigError where the run could not start
+    check: str = ""  # "module:function" of (config), which raises ConfigError where the run could not start
     extra: str = ""  # of the package, without which it cannot be opened

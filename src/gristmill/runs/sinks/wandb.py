@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.core.errors import ConfigError
+from gristmill.core.files import write_text
 from gristmill.core.secrets import resolve
 from gristmill.runs.sinks.kinds import WandbConfig
 from gristmill.runs.sinks.sink import About, Point
@@ -21,7 +22,7 @@ REACHED_IN = 30.0
 """Seconds that its servers have to take the run in."""
 
 
-def check(config: WandbConfig, base: Path) -> None:  # noqa: ARG001  (no path in it)
+def check(config: WandbConfig) -> None:
     if config.api_key:
         resolve(config.api_key)
     elif config.mode == "online" and not os.environ.get("WANDB_API_KEY"):
@@ -29,7 +30,7 @@ def check(config: WandbConfig, base: Path) -> None:  # noqa: ARG001  (no path in
 
 
 def open_sink(config: WandbConfig, about: About) -> Wandb:
-    check(config, about.base)
+    check(config)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports would leave the machine
     import wandb
 
@@ -42,7 +43,7 @@ def open_sink(config: WandbConfig, about: About) -> Wandb:
         run = wandb.init(
             project=config.project,
             entity=config.entity,
-            mode="offline" if config.mode == "offline" else "online",
+            mode=config.mode,
             dir=about.folder,
             id=about.id,
             name=about.name,
@@ -55,14 +56,17 @@ def open_sink(config: WandbConfig, about: About) -> Wandb:
         raise ConfigError(
             f"sinks.wandb: {error}", "Look at the key and the network, or set `mode: offline`."
         ) from error
-    return Wandb(run)
+    return Wandb(run, about.folder / "logged")
 
 
 class Wandb:
-    """A W&B run that goes on."""
+    """A W&B run that goes on. Its server takes rows in ascending order alone, so attempts count on where the last one
+    ended."""
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, kept: Path) -> None:
         self.run = run
+        self._kept = kept
+        self._logged = int(kept.read_text()) if kept.exists() else 0
         self._stages: set[str] = set()
 
     def write(self, points: Sequence[Point]) -> None:
@@ -74,7 +78,10 @@ class Wandb:
                 self.run.summary.update({f"{point.stage}/{name}": value for name, value in point.values.items()})
             else:
                 at = {f"{point.stage}/step": point.step}
-                self.run.log(at | {f"{point.stage}/{name}": value for name, value in point.values.items()})
+                values = {f"{point.stage}/{name}": value for name, value in point.values.items()}
+                self.run.log(at | values, step=self._logged)
+                self._logged += 1
+        write_text(self._kept, str(self._logged))
 
     def close(self, state: str, artifacts: Mapping[str, Path]) -> None:
         for name, path in artifacts.items():  # copied first: a run is sent from its own folder, perhaps from elsewhere
