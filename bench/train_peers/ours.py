@@ -7,9 +7,9 @@ import torch
 
 from bench.train_peers.work import ALPHA, CLIP, CONTEXT, RANK, RATE, Job, Meter
 from gristmill.models.lora import attach
+from gristmill.train.kinds import SftConfig
 from gristmill.train.learner import Learner
 from gristmill.train.objective import objective_of
-from gristmill.train.objectives.sft import SftConfig
 from gristmill.train.packing import Example, Packed, Tokens, collate
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.fixtures import FakeServer
 from tests.runs.project import PLACES, Project
 
-from gristmill.train.objectives.sft import SftConfig
+from gristmill.train.kinds import SftConfig
 from gristmill.train.order import Order
 
 PRICE = {"input": 100.0, "output": 400.0}

@@ -18,8 +18,8 @@ from gristmill.ingest import samples
 from gristmill.ingest.stages import SamplesConfig
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import locate
+from gristmill.train.kinds import SftConfig
 from gristmill.train.objective import objective_of
-from gristmill.train.objectives.sft import SftConfig
 from gristmill.train.order import Order
 from gristmill.train.packing import collate
 from gristmill.train.prepare import Preparation

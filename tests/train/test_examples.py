@@ -16,10 +16,8 @@ from gristmill.core.records import Message, Sample
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import locate
 from gristmill.train.examples import CLOSE, OPEN, Tally, examples_of, mask_report
+from gristmill.train.kinds import ClassifyConfig, KtoConfig, PreferenceConfig
 from gristmill.train.objective import Objective, objective_of
-from gristmill.train.objectives.classify import ClassifyConfig
-from gristmill.train.objectives.kto import KtoConfig
-from gristmill.train.objectives.preference import PreferenceConfig
 from gristmill.train.packing import Example, Tokens, collate
 
 Make = Callable[..., Any]

@@ -305,6 +305,7 @@ def test_accuracy_and_macro_f1(config: Make) -> None:
         {"kind": "train.kto", "beta": 0},
         {"kind": "train.classify", "labels": ["a", "a"]},
         {"kind": "train.classify", "labels": ["a"]},
+        {"kind": "train.reward", "sample_every": 2, "sample_prompts": ["Who?"]},
         {"kind": "train.classify", "class_weights": {"a": 0}},
     ],
 )

@@ -6,13 +6,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.records import Sample
 from gristmill.core.stage import load_code
 from gristmill.train.config import TrainConfig
+from gristmill.train.kinds import OBJECTIVES, plugged
 from gristmill.train.packing import Example
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Objective(ABC):
     """
 
     settings: ClassVar[type[TrainConfig]] = TrainConfig
-    """The stage's config: a class of one's own where the objective has settings."""
+    """The stage's config, of an objective in another package: a class of one's own where it has settings. Ours are in
+    `kinds`."""
     forms: ClassVar[frozenset[str]]
     """Forms of samples it learns from."""
     head: ClassVar[Literal["tokens", "score"]] = "tokens"
@@ -78,28 +79,14 @@ class Objective(ABC):
         return {name: value / total for name, value in sums.items()}
 
 
-OBJECTIVES: dict[str, str] = {
-    "train.sft": "gristmill.train.objectives.sft:Supervised",
-    "train.dpo": "gristmill.train.objectives.preference:Preference",
-    "train.kto": "gristmill.train.objectives.kto:Kto",
-    "train.reward": "gristmill.train.objectives.reward:Reward",
-    "train.classify": "gristmill.train.objectives.classify:Classify",
-}
-"""Kind -> where its objective is: a class that is made of the stage's config."""
-
-
-def plugged() -> dict[str, EntryPoint]:
-    """Kind -> another package's objective: `train.` and the name of its entry point."""
-    return {f"train.{point.name}": point for point in entry_points(group="gristmill.objectives")}
-
-
 def objective_of(config: TrainConfig) -> Objective:
     """The objective of a stage, ours or a plug-in's."""
-    code = OBJECTIVES.get(config.kind)
-    point = None if code else plugged().get(config.kind)
-    if code is None and point is None:
+    if config.kind in OBJECTIVES:
+        make: Callable[[TrainConfig], Objective] = load_code(OBJECTIVES[config.kind][1])
+    elif config.kind in plugged():
+        make = plugged()[config.kind].load()
+    else:
         raise ConfigError(
             f"no objective is called {config.kind}", f"There are: {', '.join((*OBJECTIVES, *plugged()))}."
         )
-    make: Callable[[TrainConfig], Objective] = load_code(code) if code else point.load()  # type: ignore[union-attr]
     return make(config)

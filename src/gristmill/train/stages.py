@@ -1,5 +1,5 @@
 """What `train` offers a recipe: one kind for each objective, ours and other packages'. Import-light, so that a check
-costs nothing: an objective's file imports torch when its loss is computed."""
+costs nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from gristmill.core.records import Checkpoint, Chunk, Document, Draft, Sample
 from gristmill.core.stage import STAGES as Stages
 from gristmill.core.stage import Stage
 from gristmill.train.config import TrainConfig
-from gristmill.train.objective import Objective, plugged
-from gristmill.train.objectives.classify import ClassifyConfig
-from gristmill.train.objectives.kto import KtoConfig
-from gristmill.train.objectives.preference import PreferenceConfig
-from gristmill.train.objectives.reward import RewardConfig
-from gristmill.train.objectives.sft import SftConfig
+from gristmill.train.kinds import OBJECTIVES, plugged
 from gristmill.train.tokenizer_config import TokenizerConfig
 
 TRAINER = "gristmill.train.run:run"
@@ -39,6 +34,8 @@ def trains(config: type[TrainConfig], *, modules: tuple[str, ...] = ()) -> Stage
 def _plugged() -> Stages:
     found: Stages = {}
     for kind, point in plugged().items():
+        from gristmill.train.objective import Objective
+
         objective = point.load()
         if kind in _OURS or not (isinstance(objective, type) and issubclass(objective, Objective)):
             why = "redefines a kind of ours" if kind in _OURS else "is no class made of Objective"
@@ -48,11 +45,7 @@ def _plugged() -> Stages:
 
 
 _OURS: Stages = {
-    "train.sft": (trains(SftConfig),),
-    "train.dpo": (trains(PreferenceConfig),),
-    "train.kto": (trains(KtoConfig),),
-    "train.reward": (trains(RewardConfig),),
-    "train.classify": (trains(ClassifyConfig),),
+    **{kind: (trains(config),) for kind, (config, _) in OBJECTIVES.items()},
     "train.tokenizer": (
         Stage(
             code="gristmill.train.tokenizer:run",

@@ -8,59 +8,23 @@ classes that occur or are given as an answer: rare classes count as much as comm
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Mapping
 
 import numpy as np
-from pydantic import Field, model_validator
+from torch.nn.functional import cross_entropy, one_hot
 
-from gristmill.core.errors import InputError, Reject
+from gristmill.core.errors import Reject
 from gristmill.core.records import Sample
-from gristmill.train.config import TrainConfig
+from gristmill.models.renderer import Renderer
+from gristmill.train.batch import Said
+from gristmill.train.kinds import ClassifyConfig
 from gristmill.train.objective import Loss, Objective
 from gristmill.train.packing import Example, Tokens
-
-if TYPE_CHECKING:
-    from gristmill.models.renderer import Renderer
-    from gristmill.train.batch import Said
-
-
-class ClassifyConfig(TrainConfig):
-    """A classifier on labelled samples: the model's layers with a head that gives one score for each class."""
-
-    rates: ClassVar[tuple[float, float]] = (5e-4, 5e-5)
-
-    kind: Literal["train.classify"]
-    labels: list[str] | None = Field(
-        None, min_length=2, description="Classes in the order of the scores; those of the samples, sorted, if not given"
-    )
-    class_weights: dict[str, float] = Field(default_factory=dict, description="Weights of classes in the loss, else 1")
-
-    @model_validator(mode="after")
-    def _one_of_each(self) -> Self:
-        if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels names a class twice")
-        if any(weight <= 0 for weight in self.class_weights.values()):
-            raise ValueError("class_weights are above zero; leave a class's samples out instead")
-        return self
-
-    def settled(self, samples: Iterable[Sample]) -> Self:
-        """With the classes of the samples, where the recipe does not name them."""
-        labels = self.labels or sorted({sample.label for sample in samples if sample.form == "labelled"})
-        if len(labels) < 2:
-            raise InputError(
-                f"a classifier needs two classes or more, and the samples have {', '.join(labels) or 'none'}",
-                "Give labelled samples (columns text and label), or name the stage's labels.",
-            )
-        if unknown := sorted(self.class_weights.keys() - set(labels)):
-            raise InputError(f"class_weights names no class of the samples: {', '.join(unknown)}", str(labels))
-        return self.model_copy(update={"labels": labels})
 
 
 class Classify(Objective):
     """Texts, each read at its end; the mean is over texts by the weight of their class."""
 
-    settings = ClassifyConfig
     forms = frozenset({"labelled"})
     head = "score"
 
@@ -83,8 +47,6 @@ class Classify(Objective):
         return example.values[1]
 
     def loss(self, said: Said, *, total: float, estimate: float) -> Loss:
-        from torch.nn.functional import cross_entropy, one_hot
-
         del estimate
         scores, classes, weights = said.scores(), said.batch.values[:, 0].long(), said.batch.values[:, 1]
         losses = cross_entropy(scores, classes, reduction="none")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gristmill.core.errors import InputError, Reject
 from gristmill.core.records import Message, Sample
+from gristmill.models.renderer import Rendered, Renderer
 from gristmill.train.config import TrainConfig
 from gristmill.train.packing import Example, Tokens
-
-if TYPE_CHECKING:
-    from gristmill.models.renderer import Rendered, Renderer
 
 
 def tokens_of(rendered: Rendered) -> Tokens:
@@ -49,17 +46,6 @@ def supervised(example: Example) -> Example:
     if not all(tokens.supervised for tokens in example.sequences):
         raise Reject("nothing to train on", "no token of it, or of one of its answers, is marked to be trained")
     return example
-
-
-def until_padding(example: Example, pad: int) -> Example:
-    """Its sequences without padding tokens at their ends: other libraries read a score at the last token that is not
-    one, and some models pad with the very token that ends their turns."""
-
-    def cut(tokens: Tokens) -> Tokens:
-        end = int(np.flatnonzero(tokens.ids != pad)[-1]) + 1
-        return Tokens(tokens.ids[:end], tokens.mask[:end], tokens.left_out)
-
-    return Example(tuple(cut(tokens) for tokens in example.sequences), example.values)
 
 
 def _require_stop(sample: Sample, rendered: Rendered, renderer: Renderer) -> None:

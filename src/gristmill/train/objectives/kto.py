@@ -13,41 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+import torch
+from torch import Tensor
 
-from gristmill.train.config import TrainConfig
+from gristmill.core.records import Sample
+from gristmill.models.renderer import Renderer
+from gristmill.train.batch import Said
+from gristmill.train.kinds import KtoConfig
 from gristmill.train.objective import Loss, Objective
 from gristmill.train.objectives.conversation import conversation, supervised
 from gristmill.train.packing import Example, Tokens
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gristmill.core.records import Sample
-    from gristmill.models.renderer import Renderer
-    from gristmill.train.batch import Said
-
-
-class KtoConfig(TrainConfig):
-    """Kahneman-Tversky optimisation, on rating samples: answers that are desirable or not."""
-
-    rates: ClassVar[tuple[float, float]] = (5e-5, 5e-6)
-
-    kind: Literal["train.kto"]
-    beta: float = Field(0.1, gt=0, description="How dear a step away from the starting model is")
-    desirable_weight: float = Field(1.0, gt=0, description="Weight of desirable answers")
-    undesirable_weight: float = Field(
-        1.0, gt=0, description="Weight of undesirable ones; the paper keeps weight x number of both kinds alike"
-    )
 
 
 class Kto(Objective):
     """Answers rated one by one; the mean is over answers."""
 
-    settings = KtoConfig
     forms = frozenset({"rating"})
     reference = True
 
@@ -120,8 +102,6 @@ def mismatched(example: Example, other: Example, *, context: int) -> Example:
 
 def rated(config: KtoConfig, moved: Tensor, desirable: Tensor, *, kl: float) -> Tensor:
     """The loss of each answer [answers]. `moved`: its log-probability less that under the starting weights."""
-    import torch
-
     sign = torch.where(desirable, 1.0, -1.0).to(moved)
     weight = torch.where(desirable, config.desirable_weight, config.undesirable_weight).to(moved)
     return weight * (1 - torch.sigmoid(config.beta * sign * (moved - kl)))

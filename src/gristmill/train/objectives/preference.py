@@ -16,67 +16,22 @@ a square of sums would grow with the length of a response.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from pydantic import Field, model_validator
-
-from gristmill.train.config import TrainConfig
+from gristmill.core.records import Sample
+from gristmill.models.renderer import Renderer
+from gristmill.train.batch import Said
+from gristmill.train.kinds import PreferenceConfig
 from gristmill.train.objective import Loss, Objective
 from gristmill.train.objectives.conversation import pair, supervised
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gristmill.core.records import Sample
-    from gristmill.models.renderer import Renderer
-    from gristmill.train.batch import Said
-    from gristmill.train.packing import Example
-
-_BETA = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "simpo": 2.0}
-
-
-class PreferenceConfig(TrainConfig):
-    """Direct preference optimisation and its relatives, on preference samples."""
-
-    rates: ClassVar[tuple[float, float]] = (5e-5, 5e-6)
-
-    kind: Literal["train.dpo"]
-    loss: Literal["dpo", "ipo", "orpo", "simpo"] = Field(
-        "dpo", description="How a pair is compared; orpo and simpo need no starting model to compare with"
-    )
-    beta: float | None = Field(
-        None,
-        gt=0,
-        description="dpo, ipo: how dear a step away from the starting model is (0.1 if not given); "
-        "orpo: weight of the odds ratio (0.1); simpo: scale of the margin (2)",
-    )
-    gamma: float = Field(1.0, ge=0, description="simpo: margin by which the chosen response shall lead")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="dpo, simpo: share of pairs taken to be turned round")
-    sft_weight: float | None = Field(
-        None, ge=0, description="Weight of the chosen response's own loss (orpo: 1 if not given, else 0)"
-    )
-
-    @model_validator(mode="after")
-    def _belongs_to_the_loss(self) -> Self:
-        if "gamma" in self.model_fields_set and self.loss != "simpo":
-            raise ValueError(f"gamma is simpo's margin, and loss is {self.loss}")
-        if self.label_smoothing and self.loss not in ("dpo", "simpo"):
-            raise ValueError(f"label_smoothing belongs to dpo and simpo, and loss is {self.loss}")
-        return self
-
-    @property
-    def scale(self) -> float:
-        return _BETA[self.loss] if self.beta is None else self.beta
-
-    @property
-    def own_weight(self) -> float:
-        return float(self.loss == "orpo") if self.sft_weight is None else self.sft_weight
+from gristmill.train.packing import Example
 
 
 class Preference(Objective):
     """Pairs of responses to one prompt; the mean is over pairs."""
 
-    settings = PreferenceConfig
     forms = frozenset({"preference"})
 
     def __init__(self, config: PreferenceConfig) -> None:
@@ -108,8 +63,6 @@ class Preference(Objective):
 def rewards_of(config: PreferenceConfig, sums: Tensor, counts: Tensor) -> Tensor:
     """What each response [sequences] is worth to the loss. `sums`: log-probabilities of its `counts` tokens, less the
     reference's where the loss has one."""
-    import torch
-
     if config.loss == "dpo":
         return config.scale * sums
     if config.loss == "orpo":
@@ -120,8 +73,6 @@ def rewards_of(config: PreferenceConfig, sums: Tensor, counts: Tensor) -> Tensor
 
 def compared(config: PreferenceConfig, margins: Tensor) -> Tensor:
     """The loss of each pair [pairs], of how far its chosen response leads."""
-    from torch.nn.functional import logsigmoid
-
     if config.loss == "ipo":
         return (margins - 1 / (2 * config.scale)) ** 2
     if config.loss == "orpo":

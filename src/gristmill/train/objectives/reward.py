@@ -9,37 +9,22 @@ The margin is that of Touvron et al. 2023, arXiv 2307.09288, eq. 2; the second t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+import numpy as np
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from pydantic import Field
-
-from gristmill.train.config import TrainConfig
+from gristmill.core.records import Sample
+from gristmill.models.renderer import Renderer
+from gristmill.train.batch import Said
+from gristmill.train.kinds import RewardConfig
 from gristmill.train.objective import Loss, Objective
-from gristmill.train.objectives.conversation import pair, until_padding
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gristmill.core.records import Sample
-    from gristmill.models.renderer import Renderer
-    from gristmill.train.batch import Said
-    from gristmill.train.packing import Example
-
-
-class RewardConfig(TrainConfig):
-    """A reward model on preference samples: the model's layers with a head that gives one score."""
-
-    rates: ClassVar[tuple[float, float]] = (2e-4, 2e-5)
-
-    kind: Literal["train.reward"]
-    margin: float = Field(0.0, ge=0, description="How far the chosen score shall lead")
-    centering: float = Field(0.0, ge=0, description="Weight of keeping the two scores of a pair around zero, 0.01 say")
+from gristmill.train.objectives.conversation import pair
+from gristmill.train.packing import Example, Tokens
 
 
 class Reward(Objective):
     """Pairs of responses to one prompt, each read at its end; the mean is over pairs."""
 
-    settings = RewardConfig
     forms = frozenset({"preference"})
     head = "score"
     labels = ("reward",)
@@ -64,6 +49,15 @@ class Reward(Objective):
 
 def ranked(config: RewardConfig, chosen: Tensor, rejected: Tensor) -> Tensor:
     """The loss of each pair [pairs], of its two scores."""
-    from torch.nn.functional import logsigmoid
-
     return -logsigmoid(chosen - rejected - config.margin) + config.centering * (chosen + rejected) ** 2
+
+
+def until_padding(example: Example, pad: int) -> Example:
+    """Its sequences without padding tokens at their ends: other libraries read a score at the last token that is not
+    one, and some models pad with the very token that ends their turns."""
+
+    def cut(tokens: Tokens) -> Tokens:
+        end = int(np.flatnonzero(tokens.ids != pad)[-1]) + 1
+        return Tokens(tokens.ids[:end], tokens.mask[:end], tokens.left_out)
+
+    return Example(tuple(cut(tokens) for tokens in example.sequences), example.values)

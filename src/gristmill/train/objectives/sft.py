@@ -5,28 +5,16 @@ A message or text says for every character whether the loss sees it; the mean is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
 from gristmill.core.errors import Reject
 from gristmill.core.records import Sample
-from gristmill.train.config import TrainConfig
+from gristmill.models.renderer import Renderer
+from gristmill.train.batch import Said
 from gristmill.train.objective import Loss, Objective
 from gristmill.train.objectives.conversation import conversation, tokens_of
 from gristmill.train.packing import Example
 
-if TYPE_CHECKING:
-    from gristmill.models.renderer import Renderer
-    from gristmill.train.batch import Said
-
-
-class SftConfig(TrainConfig):
-    """Supervised fine-tuning on text and chat samples; on texts alone it is continued pretraining."""
-
-    kind: Literal["train.sft"]
-
 
 class Supervised(Objective):
-    settings = SftConfig
     forms = frozenset({"text", "chat"})
 
     def examples(self, sample: Sample, renderer: Renderer) -> list[Example]:
