@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from gristmill.core.stage import STAGES, StageConfig
 from gristmill.llm.budget import Limits
 from gristmill.llm.spec import AnthropicSpec, BatchSpec, LocalSpec, OpenAISpec, PriceSpec, StageSpec
+from gristmill.runs.search import Sweep
 from gristmill.runs.sinks.kinds import SINKS
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "price": PriceSpec,
     "batch": BatchSpec,
     "budget": Limits,
+    "sweep": Sweep,
 }
 
 
@@ -91,7 +93,7 @@ def stages() -> list[str]:
 
 
 def models() -> list[str]:
-    """What a recipe says of its models and its budget."""
+    """What a recipe says of its models, its budget and its sweep."""
     parts = ["## Models"]
     for title, config in MODELS.items():
         keys = set(config.model_json_schema()["properties"])

@@ -123,7 +123,11 @@ def test_a_budget_holds_over_all_trials(project: Project, fake: FakeServer, work
     assert [line.state for line in sweeping.lines] == ["finished", "paused"]
     assert isinstance(sweeping.ended, BudgetError) and fake.stats()["calls"] == one + 2
     assert "raise budget.calls" in sweeping.ended.hint
-    assert [line.state for line in swept(path, workspace).lines] == ["finished"] * 3
+    done = swept(path, workspace).lines
+    assert [line.state for line in done] == ["finished"] * 3
+    seconds = f"budget.seconds={sum(line.seconds for line in done) + 0.01}"
+    late = swept(path, workspace, seconds, "sweep.keys={stages.facts.per_chunk: [1, 2, 3, 6]}")
+    assert [line.state for line in late.lines] == ["finished"] * 3 + ["paused"]
 
 
 def test_a_trial_that_fails_is_shown_and_the_others_go_on(project: Project, fake: FakeServer) -> None:
@@ -137,6 +141,7 @@ def test_a_trial_that_fails_is_shown_and_the_others_go_on(project: Project, fake
     [kept] = project.workspace.glob("sweeps/*/sweep.json")
     told = json.loads(kept.read_text())
     assert [trial["state"] for trial in told["trials"]] == ["failed", "finished"] and told["best"] == 2
+    assert "127.0.0.1:9" in kept.with_name("sweep.html").read_text().partition("Did not finish")[2]
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ class Sweep(BaseModel):
     samples: int | None = Field(None, ge=1, le=10_000, description="Trials of random and optuna")
     seed: int | None = Field(None, ge=0, lt=2**63, description="Of the draws; the recipe's own, if not given")
     keys: dict[str, KeyValues] = Field(
-        min_length=1, description="Dotted key -> [values], {choice: [values]} or {from, to, scale: linear | log}"
+        min_length=1, description="Dotted key -> [values], {choice: [values]} or {from, to, scale: linear or log}"
     )
 
     @model_validator(mode="before")

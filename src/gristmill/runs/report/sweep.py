@@ -18,7 +18,10 @@ Data = dict[str, Any]
 def sweep_page(data: Data) -> str:
     metric, keys = data["sweep"]["metric"], list(data["sweep"]["keys"])
     plots = [section(f"{metric} by {key}", scatter(_points(data, key), x_name=key, y_name=metric)) for key in keys]
-    return sheet(data["name"], [_head(data), *plots, section("Trials", grid(*trial_table(data), names=1))])
+    errors = [[str(trial["number"]), trial["error"]] for trial in data["trials"] if trial["error"]]
+    tables = [section("Trials", grid(*trial_table(data)))]
+    tables += [section("Did not finish", grid(["trial", "why"], errors, names=2))]
+    return sheet(data["name"], [_head(data), *plots, *tables])
 
 
 def trial_table(data: Data) -> tuple[list[str], list[list[str]]]:
