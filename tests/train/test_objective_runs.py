@@ -143,6 +143,21 @@ def test_a_reward_model_of_a_gguf(
     assert "score.weight" in model.state_dict()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_score_head_over_a_base_in_four_bits(context: Make, config: Make, taught: Make) -> None:
+    """The head is trained beside the quantised layers, in fp32, and merged with the base as it was before."""
+    pytest.importorskip("bitsandbytes")
+    ctx, samples = context(), taught("train.classify")
+    lora = {"r": 8, "alpha": 16, "base": "nf4"}
+    list(run(config(kind="train.classify", steps=30, learning_rate=1e-2, lora=lora), samples, ctx))
+    assert ctx.losses[-1] < 0.5 * ctx.losses[0]
+    model, info = AutoModelForSequenceClassification.from_pretrained(ctx.folder / "final", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    found = scores(model.eval(), ctx.folder / "final", [sample.text for sample in samples]).argmax(1)
+    right = [model.config.id2label[int(at)] == sample.label for at, sample in zip(found, samples, strict=True)]
+    assert sum(right) >= len(samples) - 1
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_an_adapter_carries_the_head(context: Make, config: Make, taught: Make, model_folder: Path) -> None:
     """peft puts adapter and head over the base: the scores are those of the merged folder."""

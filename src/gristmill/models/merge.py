@@ -11,7 +11,7 @@ import orjson
 
 from gristmill.core.errors import ConfigError
 from gristmill.models import catalogue, checkpoint, reread
-from gristmill.models.load import from_state, load_model
+from gristmill.models.load import SCORE, from_state, load_model
 from gristmill.models.renderer import Renderer
 from gristmill.models.state import INDEX, load_tensors, save_tensors, size_of
 from gristmill.models.weights import MANIFEST, Weights
@@ -51,6 +51,9 @@ def merged_state(
             state[f"{name}.weight"] = _merged(layer, under.weight if base is None else base[f"{name}.weight"])
             if under.bias is not None:
                 state[f"{name}.bias"] = under.bias
+        if base is not None and SCORE in base:
+            head: Any = model.get_submodule(f"{PEFT}score")
+            state[SCORE] = head.weight  # trained whole
         for name, part in grown.items():
             state[f"{name}.weight"] = part.exact()
             if isinstance(part, HeadBeside) and part.bias is not None:
@@ -141,7 +144,8 @@ def write_merged(
     stated = {"base": stated_base(model, base), "dtype": dtype, "template": renderer.template_hash, **(metadata or {})}
     config = plain.config.to_dict() | {"dtype": dtype, "architectures": [type(plain).__name__]}
     config.pop("quantization_config", None)
-    whole = load_model(base, dtype="float32").state_dict() if _in_four_bits(plain) else None
+    labels = list(plain.config.id2label.values()) if hasattr(plain, "score") else None
+    whole = load_model(base, dtype="float32", head=labels).state_dict() if _in_four_bits(plain) else None
     reread.READER.start()
     state, settings = merged_state(model, dtype=kind, base=whole), type(plain.config).from_dict(config)
     with checkpoint.staged(folder, metadata=stated, size=size_of(state.values())) as temp:
