@@ -72,6 +72,13 @@ def told(log: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    import peft  # noqa: F401  (all that a life imports, once)
+    import torch
+    from transformers.models.llama import modeling_llama  # noqa: F401
+
+    from gristmill.train import job, launch, memory  # noqa: F401
+
+    torch.set_num_threads(1)
     folder, model, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     lives, rng = int(sys.argv[4]), random.Random(int(sys.argv[5]))
     whole, broken = folder / "whole", folder / "broken"

@@ -16,8 +16,8 @@ from gristmill.train.run import run
 Make = Callable[..., Any]
 
 LORA = {"lora": {"r": 4, "dropout": 0.2}}
-SEVERAL = {"lora": None, "context": 96, "batch": 384, "forward": 96}
-"""Several forward passes to a step."""
+SEVERAL = {"lora": None, "context": 96, "batch": 384, "forward": 96, "workers": 4}
+"""Several forward passes to a step, and several threads that render."""
 
 
 def pair(_: int, chat: Sample) -> Sample:
