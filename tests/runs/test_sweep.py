@@ -130,6 +130,19 @@ def test_a_budget_holds_over_all_trials(project: Project, fake: FakeServer, work
     assert [line.state for line in late.lines] == ["finished"] * 3 + ["paused"]
 
 
+def test_a_trial_whose_records_could_not_all_be_asked_says_so(
+    project: Project, fake: FakeServer, workspace: Workspace
+) -> None:
+    fake.reset(poison="Tessmoor")
+    writer = {"provider": "openai", "base_url": fake.url, "model": "m", "attempts": 1}
+    path = recipe(project, fake.url, models={"writer": writer})
+    sweeping = swept(path, workspace, "sweep.keys={stages.exam.limit: [2]}")
+    [line] = sweeping.failed
+    assert (line.state, line.exit, line.value) == ("incomplete", 4, 2)
+    fake.reset(poison="")
+    assert not swept(path, workspace, "sweep.keys={stages.exam.limit: [2]}").failed
+
+
 def test_a_trial_that_fails_is_shown_and_the_others_go_on(project: Project, fake: FakeServer) -> None:
     sweep = {**LIMITS, "keys": {"models.judge.base_url": ["http://127.0.0.1:9/v1", fake.url]}}
     judge = {"provider": "openai", "base_url": fake.url, "model": "m", "attempts": 1}

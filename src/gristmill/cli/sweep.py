@@ -81,7 +81,7 @@ def _tell(sweeping: Sweeping, *, json: bool) -> None:
         raise typer.Exit(code)
     _print(sweeping.as_json())
     for line in failed:
-        typer.echo(f"trial {line.number} failed: {line.error}", err=True)
+        typer.echo(f"trial {line.number} {line.state}: {line.error}", err=True)
     if sweeping.ended:
         raise sweeping.ended
     raise typer.Exit(code)

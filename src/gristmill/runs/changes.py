@@ -46,7 +46,7 @@ def changes_of(folder: RunFolder, names: Identities) -> Changes:
                 yield f"the prompt {then or name} is {prompt.ref} now"
 
     def soft(node: Node) -> Iterator[str]:
-        then, here = manifest["made_with"].get(node.name, {}), now["made_with"][node.name]
+        then, here = manifest.get("made_with", {}).get(node.name, {}), now["made_with"][node.name]
         if then.get("code") != here["code"]:
             yield "the code that makes it has changed"
         for part in ("libraries", "programs"):

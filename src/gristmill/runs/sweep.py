@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from gristmill.core.errors import ConfigError, GristmillError, StoreError
+from gristmill.core.errors import ConfigError, GristmillError, ProviderError, StoreError
 from gristmill.core.events import Listener
 from gristmill.core.files import atomic
 from gristmill.core.records import Checkpoint, Report, digest_of
@@ -152,6 +152,8 @@ class Sweeping:
             state, error = "failed", broken
         if state in STOPS:
             self.ended = error
+        if state == "incomplete":
+            error = ProviderError("some records could not be asked", "The same command asks for them alone.")
         self.lines.append(self._line(trial, state, error))
         self._check_known()
         self.write()
@@ -166,7 +168,8 @@ class Sweeping:
 
     @property
     def failed(self) -> list[Line]:
-        return [line for line in self.lines if line.state == "failed"]
+        """Trials that did not come to their end, though the sweep went on."""
+        return [line for line in self.lines if line.state in ("failed", "incomplete")]
 
     def as_json(self) -> dict[str, Any]:
         best = self.best
