@@ -39,6 +39,13 @@ def test_it_is_made_under_its_own_name_and_passes_the_check(package: tuple[Proje
     told = project.run("check", folder / "recipe.yaml", PYTHONPATH=str(folder / "src")).stdout
     assert "salt_mill.short" in told and "train.salt_mill" in told
     assert "train.salt_mill" in project.run("check", folder / "recipe.yaml", code=2).stderr  # not installed
+    for name, object_, why in (
+        ("sft", "objective:Answers", "redefines"),
+        ("other", "sink:SINKS", "is no class made of"),
+    ):
+        (info / "entry_points.txt").write_text(f"[gristmill.objectives]\n{name} = salt_mill.{object_}\n")
+        wrong = project.run("check", folder / "recipe.yaml", PYTHONPATH=str(folder / "src"), code=2).stderr
+        assert f"plug-in objective {name} {why}" in wrong
     project.run("init", "--plugin", folder, code=2)  # not empty
     assert "no name of a package" in project.run("init", "--plugin", tmp_path / "1mill", code=2).stderr
 
