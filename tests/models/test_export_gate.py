@@ -53,7 +53,7 @@ def change(path: Path, name: str, by: float) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_folder_is_the_trained_model_or_is_refused(trained: Path, dtype: str, tmp_path: Path) -> None:
     weights = at_folder(trained / "final")
     write_rounded(weights.path, tmp_path, dtype=dtype)
@@ -67,6 +67,7 @@ def test_a_folder_is_the_trained_model_or_is_refused(trained: Path, dtype: str, 
         prove_folder(weights, tmp_path, dtype=dtype, **FEW)
 
 
+@pytest.mark.slow
 def test_another_tokenizer_is_refused(trained: Path, tmp_path: Path) -> None:
     weights = at_folder(trained / "final")
     write_rounded(weights.path, tmp_path, dtype="float32")
@@ -87,6 +88,7 @@ def test_numbers_that_do_not_fit_are_refused(trained: Path, tmp_path: Path) -> N
         write_rounded(tmp_path / "big", tmp_path / "out", dtype="float16")
 
 
+@pytest.mark.slow
 def test_an_adapter_over_its_base_is_the_merged_model_or_is_refused(
     base: Weights, trained: Path, tmp_path: Path
 ) -> None:

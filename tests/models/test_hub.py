@@ -84,6 +84,7 @@ def test_a_model_is_fetched_when_asked_and_pinned(hub: FakeHub, project: Project
         locate(f"hub:{NAME}@v1", base=Path())
 
 
+@pytest.mark.slow
 def test_a_killed_fetch_leaves_no_model_and_is_taken_up(hub: FakeHub, project: Project) -> None:
     hub.slow = 20_000
     command = project.command("models", "get", f"hub:{NAME}")
@@ -112,6 +113,7 @@ def test_what_cannot_be_fetched_says_why(hub: FakeHub, project: Project) -> None
             cache.find(wrong)
 
 
+@pytest.mark.slow
 def test_a_folder_is_sent_as_one_commit(hub: FakeHub, model: Weights, tmp_path: Path) -> None:
     hub.token = "let-me-in"
     code = (
@@ -132,7 +134,10 @@ def test_a_folder_is_sent_as_one_commit(hub: FakeHub, model: Weights, tmp_path: 
     assert files == {path.name: path.read_bytes() for path in model.path.iterdir()}
 
 
-@pytest.mark.parametrize("form", ["catalogue", "folder", "shards", "hub", "gguf"])
+LONG = [pytest.param(form, marks=pytest.mark.slow) for form in ("catalogue", "hub")]
+
+
+@pytest.mark.parametrize("form", ["folder", "shards", "gguf", *LONG])
 def test_models_of_every_origin_load_and_read_the_same(
     form: str, hub: FakeHub, project: Project, model: Weights, tmp_path: Path
 ) -> None:

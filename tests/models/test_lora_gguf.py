@@ -24,6 +24,7 @@ from gristmill.models.tokens import add_rows, renderer_of
 from gristmill.models.weights import Weights, at_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+SLOW = pytest.mark.slow
 ASKED: dict[str, Any] = {"tokens": 4, "threads": 1}
 
 
@@ -42,8 +43,9 @@ def trained(base: Weights, folder: Path, *, new: list[str] | None = None, **vari
     return at_folder(folder / "final"), folder / "adapter"
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "tied"), [("qwen2", False), *(pytest.param(*c, marks=SLOW) for c in [("llama", True), ("qwen2", True)])]
+)
 def test_a_folder_becomes_a_gguf_by_its_own_files(kind: str, tied: bool, tmp_path: Path) -> None:
     weights = tiny_weights(tmp_path / "m", kind=kind, tied=tied)
     made = prepare(weights, quantization="f16", cache=tmp_path)
@@ -53,7 +55,7 @@ def test_a_folder_becomes_a_gguf_by_its_own_files(kind: str, tied: bool, tmp_pat
     assert again.encode("The mill of 1234!") == Renderer.load(weights).encode("The mill of 1234!")
 
 
-@pytest.mark.parametrize("quantization", ["f16", "q8_0"])
+@pytest.mark.parametrize("quantization", ["q8_0", pytest.param("f16", marks=SLOW)])
 def test_new_tokens_and_template_reach_llama_cpp(base: Weights, quantization: Any, tmp_path: Path) -> None:
     tuned, _ = trained(base, tmp_path, new=NEW)
     made = prepare(tuned, quantization=quantization, cache=tmp_path)
@@ -65,6 +67,7 @@ def test_new_tokens_and_template_reach_llama_cpp(base: Weights, quantization: An
     assert proof.tensors == len(said.tensors) and proof.tokens > 3
 
 
+@pytest.mark.slow
 def test_a_descendant_of_a_gguf_takes_its_tokens_along(base: Weights, tmp_path: Path) -> None:
     origin = prepare(base, quantization="f16", cache=tmp_path)
     parent = Weights(origin, "gguf", "origin")
@@ -77,8 +80,9 @@ def test_a_descendant_of_a_gguf_takes_its_tokens_along(base: Weights, tmp_path: 
     prove_same(tuned, made, **ASKED)
 
 
-@pytest.mark.parametrize("variant", ["lora", "rslora"])
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize(
+    ("variant", "kind"), [("rslora", "llama"), *(pytest.param(v, "qwen2", marks=SLOW) for v in ("lora", "rslora"))]
+)
 def test_llama_cpp_lays_adapters_over_the_base(variant: str, kind: str, tmp_path: Path) -> None:
     base = tiny_weights(tmp_path / "base", kind=kind)
     tuned, adapter = trained(base, tmp_path, **VARIANTS[variant])

