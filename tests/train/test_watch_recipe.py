@@ -16,7 +16,7 @@ from gristmill.runs.report import write_report
 from gristmill.runs.workspace import Workspace
 
 RECIPE = Path(__file__).parents[2] / "recipes/trackers.yaml"
-TINY = ("context=128", "batch=256", "threads=1")
+TINY = ("context=128", "batch=256", "threads=1", "steps=20", "sample_every=20")
 
 
 def test_the_recipe_is_followed_by_three_trackers_and_shown_on_the_page(model_folder: Path, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_the_recipe_is_followed_by_three_trackers_and_shown_on_the_page(model_fo
     assert [e["message"] for e in events if e["event"] == "warning"] == []
     losses = [e["loss"] for e in events if e["event"] == "metric" and "loss" in e]
     rows = [json.loads(line) for line in (run / "training/tune/metrics.ndjson").read_text().splitlines()]
-    assert len(losses) == 40 and [row["loss"] for row in rows if "loss" in row] == losses
+    assert len(losses) == 20 and [row["loss"] for row in rows if "loss" in row] == losses
 
     from mlflow.tracking import MlflowClient
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -58,6 +58,6 @@ def _check_page(run: Path) -> None:
         *("<h2>Training: tune</h2>", "training loss", "validation loss", "learning rate", "gradient norm"),
         *("tokens per second", "share of the measured peak", "memory, MiB", "<h3>What the loss sees</h3>"),
         *("<mark>The Saint Oddo needs 95 minutes for it.&lt;|im_end|&gt;</mark>", "planned peak"),
-        *("<h3>What it answered on the way</h3>", "<td>step 40</td>", "Who is the captain of the Saint Oddo?"),
+        *("<h3>What it answered on the way</h3>", "<td>step 20</td>", "Who is the captain of the Saint Oddo?"),
     ):
         assert words in text, words
