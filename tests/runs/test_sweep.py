@@ -295,6 +295,17 @@ def test_optuna_proposes_the_same_for_the_same_answers_and_learns_from_them() ->
     assert {v["stages.a.rate"] for v in ends} == {1e-4, 0.1} and {v["stages.a.r"] for v in ends} == {1, 3}
 
 
+def test_optuna_searches_runs_and_finds_them_again(project: Project, fake: FakeServer, workspace: Workspace) -> None:
+    keys = {"stages.exam.limit": {"from": 1, "to": 6}}
+    path = recipe(project, fake.url, {**LIMITS, "by": "optuna", "samples": 4, "keys": keys})
+    first = swept(path, workspace)
+    assert len(first.lines) == 4 and first.best
+    assert first.best.value == max(line.values["stages.exam.limit"] for line in first.lines)
+    calls = fake.stats()["calls"]
+    assert swept(path, workspace).as_json() == first.as_json() and fake.stats()["calls"] == calls
+    assert set(attempts(first)) == {1}
+
+
 def test_the_recipe_for_sweeps_names_four_trials() -> None:
     plan = make_plan(RECIPE, ["models.student.model=smollm2-135m-instruct"])
     assert [tuple(values.values()) for values, _ in trial_plans(plan)] == [

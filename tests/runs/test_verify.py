@@ -165,9 +165,14 @@ def test_an_answer_that_is_not_kept_is_an_error_that_names_it(made: Made) -> Non
 
 def test_at_the_terminal(made: Made) -> None:
     made.rewrite("chunks", 0, marks='{"odd":1}')
+    path = made.folder.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["made_with"]["facts"]["code"] = "other"
+    path.write_text(json.dumps(manifest))
     environment = {"GRISTMILL_WORKSPACE": str(made.workspace.root)}
     done = made.project.run("verify", "whole", "--stage", "cloze", "-q", "--keep", code=6, **environment)
     assert "record 1, chunk" in done.stdout and "marks.odd" in done.stdout and "chunks, differs" in done.stderr
+    assert "the code that makes it has changed: facts" in done.stdout
     [kept] = made.workspace.root.glob(".verify-*")
     assert f"kept: {kept}" in done.stdout and list(kept.glob("runs/*/stages/*-cloze/records.parquet"))
     told = json.loads(json.dumps(made.verify(stage="chunks").as_json()))

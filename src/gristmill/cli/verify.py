@@ -73,3 +73,9 @@ def _tell_changes(found: Verified) -> None:
         typer.echo(f"\n{table(['not as it was', 'then', 'now'], rows)}")
         if len(changes) > NAMED:
             typer.echo(f"… and {len(changes) - NAMED} more (--json)")
+    stages: dict[str, list[str]] = {}
+    for stage, told in found.changes.soft.items():
+        for words in told:
+            stages.setdefault(words, []).append(stage)
+    for words, concerned in stages.items():
+        typer.echo(f"\n{words}: {', '.join(concerned)}")
