@@ -75,8 +75,8 @@ def test_gradcheck_in_double(monkeypatch, bend) -> None:  # type: ignore[no-unty
     assert torch.autograd.gradcheck(logprobs, leaves)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
-def test_the_size_of_a_chunk_changes_rounding_alone(monkeypatch, chunk: int) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("chunk", "span"), [(1, 50), (7, 20), (64, 64), (1000, 1000), (16, 130)])
+def test_the_sizes_of_chunk_and_span_change_rounding_alone(monkeypatch, chunk: int, span: int) -> None:  # type: ignore[no-untyped-def]
     leaves, targets, weights = _drawn(130, 50, 2, dtype=torch.float64)
     head = Head(*leaves[1:])
 
@@ -86,6 +86,7 @@ def test_the_size_of_a_chunk_changes_rounding_alone(monkeypatch, chunk: int) -> 
 
     before = both()
     monkeypatch.setattr(fused, "CHUNK", chunk)
+    monkeypatch.setattr(fused, "SPAN", span)
     for a, b in zip(both(), before, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 

@@ -9,6 +9,7 @@ run in the hidden states' type; softmax, sums over positions and the weight's gr
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,10 @@ import torch
 from gristmill.core.errors import ConfigError
 from gristmill.models.tokens import HeadBeside
 
-CHUNK = 256
-"""Positions at a time: at 49k tokens of vocabulary a chunk's fp32 logits are 50 MB."""
+CHUNK, SPAN = 128, 1024
+"""Positions whose logits exist at a time (at 49k tokens of vocabulary 25 MB in fp32), and positions whose errors are
+kept, in the hidden states' type, for one product with them: the weight's gradient is as large as the weight, and
+summing it for every chunk costs a CPU more than the products."""
 
 
 _SCALES = ("logit_scale", "lm_head_multiplier")
@@ -44,15 +47,29 @@ class Head:
         bias = None if self.bias is None else self.bias.to(dtype)
         return Head(self.weight.to(dtype), bias, self.scale, self.softcap)
 
-    def logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def logits(self, hidden: torch.Tensor, room: Room | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits in fp32 or wider, and their slope against `scale · (h Wᵀ + bias)` where a cap bends them."""
-        raw = torch.nn.functional.linear(hidden, self.weight, self.bias).to(wider(hidden))
+        room = room or Room(hidden, self)
+        product, raw = (each[: len(hidden)] for each in (room.product, room.logits))
+        torch.mm(hidden, self.weight.T, out=product)
+        raw.copy_(product)
+        if self.bias is not None:
+            raw += self.bias
         if self.scale != 1.0:
             raw *= self.scale
         if self.softcap is None:
             return raw, None
         bent = raw.div_(self.softcap).tanh_()
         return bent * self.softcap, bent.square_().neg_().add_(1.0)
+
+
+class Room:
+    """Where one chunk after another is worked on: memory that is new costs a CPU as much as what is done in it."""
+
+    def __init__(self, hidden: torch.Tensor, head: Head) -> None:
+        shape = (min(CHUNK, len(hidden)), len(head.weight))
+        self.product = hidden.new_empty(shape)
+        self.logits, self.logp = (hidden.new_empty(shape, dtype=wider(hidden)) for _ in range(2))
 
 
 def wider(x: torch.Tensor) -> torch.dtype:
@@ -75,34 +92,51 @@ def head_of(causal: Any) -> Head:
 
 
 class _Gradients:
-    """Sums what a chunk's error (the gradient with respect to its logits) is for hidden states, weight and bias."""
+    """Sums what each chunk's error (the gradient with respect to its logits) is for hidden states, weight and bias."""
 
     def __init__(self, hidden: torch.Tensor, head: Head, needs: tuple[bool, ...]) -> None:
-        self.head = head
+        self.head, self._input = head, hidden
         self.hidden = torch.empty_like(hidden) if needs[0] else None
-        self.weight = torch.zeros_like(head.weight, dtype=wider(hidden)) if needs[1] else None
+        self.weight: torch.Tensor | None = None
         self.bias = torch.zeros_like(head.bias, dtype=wider(hidden)) if needs[2] and head.bias is not None else None
+        self._learns = needs[1]
+        kept = min(SPAN if needs[1] else CHUNK, len(hidden))
+        self._errors = hidden.new_empty(kept, len(head.weight)) if any(needs) else hidden.new_empty(0)
 
-    def add(self, at: slice, part: torch.Tensor, error: torch.Tensor, slope: torch.Tensor | None) -> None:
-        """`error` is used up."""
+    def add(self, at: slice, error: torch.Tensor, factor: torch.Tensor, slope: torch.Tensor | None) -> None:
+        """A chunk's error is `error · factor`, [positions, vocabulary] and [positions, 1]; `error` is used up."""
         if slope is not None:
             error *= slope
-        if self.head.scale != 1.0:
-            error *= self.head.scale
+        factor = factor * self.head.scale
         if self.bias is not None:
-            self.bias += error.sum(0)
-        error = error.to(part.dtype)
+            self.bias += (error * factor).sum(0)
+        first = at.start % SPAN if self._learns else 0
+        rounded = torch.mul(error, factor, out=self._errors[first : first + len(error)])
         if self.hidden is not None:
-            torch.mm(error, self.head.weight, out=self.hidden[at])
-        if self.weight is not None:
-            self.weight += error.T @ part
+            torch.mm(rounded, self.head.weight, out=self.hidden[at])
+        if self._learns and (first + len(error) == SPAN or at.stop >= len(self._input)):
+            self._teach(at.start - first, first + len(error))
+
+    def _teach(self, start: int, count: int) -> None:
+        """The weight's share of the errors that are kept."""
+        made = self._errors[:count].T @ self._input[start : start + count]
+        if self.weight is None:
+            self.weight = made.to(wider(made))
+        else:
+            self.weight += made
 
     def all(self) -> tuple[torch.Tensor | None, ...]:
+        if self._learns and self.weight is None:  # nothing was asked
+            self.weight = torch.zeros_like(self.head.weight, dtype=wider(self.head.weight))
         return self.hidden, self.weight, self.bias
 
 
 def _chunks(hidden: torch.Tensor) -> list[slice]:
-    return [slice(start, start + CHUNK) for start in range(0, len(hidden), CHUNK)]
+    """Whole spans, each in whole chunks but its last."""
+    starts = [
+        start for span in range(0, len(hidden), SPAN) for start in range(span, min(span + SPAN, len(hidden)), CHUNK)
+    ]
+    return [slice(a, b) for a, b in itertools.pairwise([*starts, len(hidden)])]
 
 
 def _cross_entropy(
@@ -111,14 +145,15 @@ def _cross_entropy(
     """Σ weight · -log p(target), and its gradients. `weights` [positions] in fp32 or wider."""
     used = head.as_type(hidden.dtype)
     loss, grads = torch.zeros((), dtype=wider(hidden), device=hidden.device), _Gradients(hidden, used, needs)
+    room = Room(hidden, used)
     for at in _chunks(hidden):
-        part, wanted, weight = hidden[at], targets[at, None], weights[at, None]
-        logits, slope = used.logits(part)
-        logp = torch.log_softmax(logits, dim=-1)
+        wanted, weight = targets[at, None], weights[at, None]
+        logits, slope = used.logits(hidden[at], room)
+        logp = torch._log_softmax(logits, 1, half_to_float=False, out=room.logp[: len(logits)])
         loss -= (logp.gather(1, wanted) * weight).sum()
         if any(needs):
             error = logp.exp_().scatter_add_(1, wanted, torch.full_like(logp[:, :1], -1.0))
-            grads.add(at, part, error.mul_(weight), slope)
+            grads.add(at, error, weight, slope)
     return loss, grads
 
 
@@ -180,11 +215,13 @@ class _LinearLogprobs(torch.autograd.Function):
     ) -> torch.Tensor:
         used = Head(weight, bias, *bend).as_type(hidden.dtype)
         said = torch.empty(targets.shape, dtype=wider(hidden), device=hidden.device)
-        totals = torch.empty_like(said)
+        totals, room = torch.empty_like(said), Room(hidden, used)
         for at in _chunks(hidden):
-            logits, _ = used.logits(hidden[at])
-            torch.logsumexp(logits, dim=-1, out=totals[at])
-            said[at] = logits.gather(1, targets[at, None])[:, 0] - totals[at]
+            wanted = targets[at, None]
+            logits, _ = used.logits(hidden[at], room)
+            logp = torch._log_softmax(logits, 1, half_to_float=False, out=room.logp[: len(logits)])
+            said[at] = logp.gather(1, wanted)[:, 0]
+            totals[at] = (logits.gather(1, wanted) - logp.gather(1, wanted))[:, 0]
         ctx.save_for_backward(hidden, weight, bias, targets, totals)
         ctx.bend = bend
         return said
@@ -193,12 +230,12 @@ class _LinearLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, totals = ctx.saved_tensors
         used = Head(weight, bias, *ctx.bend).as_type(hidden.dtype)
-        grads = _Gradients(hidden, used, ctx.needs_input_grad[:3])
+        grads, room = _Gradients(hidden, used, ctx.needs_input_grad[:3]), Room(hidden, used)
         for at in _chunks(hidden):
-            part, wanted, wish = hidden[at], targets[at, None], upstream[0][at, None]
-            logits, slope = used.logits(part)
-            error = logits.sub_(totals[at, None]).exp_().mul_(-wish)
-            grads.add(at, part, error.scatter_add_(1, wanted, wish.to(error.dtype)), slope)
+            wanted, wish = targets[at, None], upstream[0][at, None]
+            logits, slope = used.logits(hidden[at], room)
+            error = logits.sub_(totals[at, None]).exp_().neg_()
+            grads.add(at, error.scatter_add_(1, wanted, torch.ones_like(error[:, :1])), wish, slope)
         return *grads.all(), None, None
 
 
