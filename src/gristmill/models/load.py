@@ -62,7 +62,9 @@ def from_state(
     """A model of weights in memory, made the way that files are loaded."""
     with _quiet():
         how = {"config": config, "state_dict": dict(state), "dtype": getattr(_torch(), dtype)}
-        return _load(kind, None, scored=False, **how).eval()
+        model = _load(kind, None, scored=False, **how)
+    model.eval()
+    return model
 
 
 def _from_gguf(weights: Weights, how: dict[str, Any]) -> PreTrainedModel:
