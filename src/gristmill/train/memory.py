@@ -10,8 +10,9 @@ of which T are trained, products in c bytes (2 in bf16, 4 in fp32), in every lay
     weights       P · 4 (fp32), P · 2 (a frozen bf16 base), about P / 2 (NF4); adapters T · 4
     gradients     T · 4
     optimizer     T · 8 (two fp32 moments), T · 2.1 (8 bits and their scales)
-    head          one chunk of logits and what is made of it, CHUNK · vocabulary · 14; where the head is trained, its
-                  gradient in fp32 twice; and its copy in bf16
+    head          one chunk of logits and what is made of it, CHUNK · vocabulary · (c + 8), and errors of the same or,
+                  where the head is trained, of SPAN positions in c bytes; then its gradient too, twice in fp32 and once
+                  in c bytes; and its copy in bf16
     writing       after the last step, the merged weights in fp32, P · 4, on the host
 
 With one forward pass a step, gradients grow as activations go: the larger of the two counts, not their sum. fsdp
@@ -217,10 +218,12 @@ def _plan(
 
 
 def _head(sizes: Sizes, read: int, *, half: bool) -> int:
-    from gristmill.train.loss import CHUNK
+    from gristmill.train.loss import CHUNK, SPAN
 
-    chunk = min(CHUNK, read) * sizes.vocabulary * 14
-    trained = sizes.head * 8 if sizes.head_trained else 0
+    product = 2 if half else 4
+    errors = SPAN if sizes.head_trained else CHUNK
+    chunk = (min(CHUNK, read) * (product + 8) + min(errors, read) * product) * sizes.vocabulary
+    trained = sizes.head * (product + 8) if sizes.head_trained else 0
     copy = sizes.head * 2 if half and sizes.head_trained else 0
     return chunk + trained + copy + read * sizes.hidden * 10
 
