@@ -1,5 +1,5 @@
-"""Parquet files of so many megabytes of text, made and then read, rendered and read back as a training does. Prints the
-peak memory after each."""
+"""Reads, renders and reads back Parquet files of so many megabytes of text, as a training does. Prints the peak memory
+after each."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_table(path: Path, megabytes: int) -> None:
-    """One row group: what is read of it is a matter of the reader alone."""
+    """One row group, of pages of a megabyte: a page is the least that can be read."""
     rng = random.Random(megabytes)
     rows = [" ".join(rng.choices(WORDS, k=ROW // WORD)) for _ in range((megabytes << 20) // ROW)]
-    pq.write_table(pa.table({"text": rows}), path, compression="none", use_dictionary=False)
+    pq.write_table(pa.table({"text": rows}), path, compression="none", use_dictionary=False, write_batch_size=8)
 
 
 class Records:
@@ -84,14 +84,12 @@ class Context:
 
 
 def main(folder: Path, sizes: list[int]) -> None:
-    write_tokenizer(folder / "model")
     renderer = Renderer.load(locate(str(folder / "model"), base=Path("/")))
     config = SftConfig(kind="train.sft", model="student", context=256)
     ctx: Any = Context()
     for megabytes in sizes:
-        table = folder / f"{megabytes}.parquet"
-        write_table(table, megabytes)
-        data = Preparation(config, objective_of(config), renderer, ctx).data(Records(table), folder / str(megabytes))
+        records = Records(folder / f"{megabytes}.parquet")
+        data = Preparation(config, objective_of(config), renderer, ctx).data(records, folder / str(megabytes))
         order = Order(data.train.lengths, config.context, 7, 4)
         for step in range(order.steps_for(order.rows_for(epochs=1))):
             rows = order.step(step, rows=order.rows_for(epochs=1))

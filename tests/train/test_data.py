@@ -220,6 +220,9 @@ def test_all_dropped_is_an_error_that_counts_the_reasons(prepare: Make, samples:
 def peaks(model_folder: Path, tmp_path: Path, *megabytes: int) -> list[int]:
     """Peak memory, in MB, after each of several sizes of data have been read, rendered and read back."""
     shutil.copytree(model_folder, tmp_path / "model")
+    write_tokenizer(tmp_path / "model")
+    for size in megabytes:
+        write_table(tmp_path / f"{size}.parquet", size)
     child = Path(__file__).with_name("stream_child.py")
     command = [sys.executable, child, tmp_path, *map(str, megabytes)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -228,9 +231,10 @@ def peaks(model_folder: Path, tmp_path: Path, *megabytes: int) -> list[int]:
 
 
 def test_more_data_takes_no_more_memory(model_folder: Path, tmp_path: Path) -> None:
-    """20 MB of text after 4: were it held, as rows, samples or tokens, the peak would rise by 16 MB or more."""
-    few, many = peaks(model_folder, tmp_path, 4, 20)
-    assert many - few < 8
+    """30 MB of text after 10. Measured: 25 to 29 MB more, until allocators have what they want, and none from there on
+    (50 MB take as much as 30). Were it held, as rows, samples or texts, another 20 MB would come on top."""
+    few, many = peaks(model_folder, tmp_path, 10, 30)
+    assert many - few < 38
 
 
 @pytest.mark.slow

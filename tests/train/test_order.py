@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -17,7 +17,10 @@ from gristmill.train.order import Order, pack
 LENGTHS = st.lists(st.integers(1, 90), min_size=1, max_size=60).map(lambda given: np.array(given, np.int64))
 Lengths = NDArray[np.int64]
 
+brisk = settings(max_examples=40, deadline=None)
 
+
+@brisk
 @given(LENGTHS, st.integers(-9, 9), st.integers(0, 3))
 def test_each_example_lies_in_exactly_one_row_that_holds_it(lengths: Lengths, seed: int, epoch: int) -> None:
     """A row holds the context, or the longest example where that is longer: a pair is never torn apart."""
@@ -32,6 +35,7 @@ def test_each_example_lies_in_exactly_one_row_that_holds_it(lengths: Lengths, se
     assert (list(plan), plan.digest) == (list(again), again.digest)
 
 
+@brisk
 @given(LENGTHS)
 def test_it_is_best_fit_decreasing(lengths: Lengths) -> None:
     """As the plain algorithm does it, one example after the other: as many rows, filled alike."""
@@ -46,6 +50,7 @@ def test_it_is_best_fit_decreasing(lengths: Lengths) -> None:
     assert sorted(plan.tokens(lengths).tolist()) == sorted(used)
 
 
+@brisk
 @given(LENGTHS, st.integers(0, 9))
 def test_the_number_of_rows_depends_on_lengths_alone(lengths: Lengths, seed: int) -> None:
     assert len(pack(lengths, context=64, seed=seed, epoch=0)) == len(pack(lengths, context=64, seed=0, epoch=5))
@@ -62,6 +67,7 @@ def test_without_packing_each_example_is_a_row() -> None:
     assert sorted(plan) == [(i,) for i in range(40)] != list(plan)
 
 
+@brisk
 @given(LENGTHS, st.integers(1, 4), st.integers(0, 400), st.booleans())
 def test_a_step_is_the_same_whoever_asks_and_whenever(lengths: Lengths, rows: int, step: int, packing: bool) -> None:
     """A fresh process asks for one step alone; another comes to it through all before."""
@@ -73,6 +79,7 @@ def test_a_step_is_the_same_whoever_asks_and_whenever(lengths: Lengths, rows: in
     assert fresh._plans.keys() <= {0, *(at // fresh.rows_per_epoch for at in range(step * rows, every))}
 
 
+@brisk
 @given(LENGTHS, st.integers(1, 5), st.integers(1, 4))
 def test_nothing_is_lost_or_doubled_over_epochs(lengths: Lengths, rows: int, epochs: int) -> None:
     order = Order(lengths, 64, 3, rows)
@@ -82,7 +89,8 @@ def test_nothing_is_lost_or_doubled_over_epochs(lengths: Lengths, rows: int, epo
     assert Counter(i for step in steps for row in step for i in row) == dict.fromkeys(range(len(lengths)), epochs)
 
 
-@given(LENGTHS, st.integers(1, 5), st.integers(1, 5000))
+@brisk
+@given(LENGTHS, st.integers(1, 5), st.integers(1, 1500))
 def test_a_budget_of_tokens_ends_with_the_step_that_reaches_it(lengths: Lengths, rows: int, tokens: int) -> None:
     order = Order(lengths, 64, 3, rows)
     steps = order.rows_for(tokens=tokens) // rows
@@ -92,6 +100,7 @@ def test_a_budget_of_tokens_ends_with_the_step_that_reaches_it(lengths: Lengths,
     assert steps == 1 or seen[-2] < tokens
 
 
+@brisk
 @given(LENGTHS, st.integers(1, 9), st.integers(1, 200))
 def test_passes_and_shards_cover_a_step_once(lengths: Lengths, world: int, tokens: int) -> None:
     order = Order(lengths, 64, 3, rows_per_step=8)

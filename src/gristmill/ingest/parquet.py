@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from gristmill.core.errors import Reject
 
-BATCH = 1000
+BATCH, BATCH_BYTES = 1000, 1 << 21  # rows decoded at a time, or fewer where rows are large
 BUFFER = 1 << 16  # bytes read at once: without it whole column chunks are
 
 
@@ -33,11 +33,17 @@ def _rows(table: pq.ParquetFile, columns: list[str] | None) -> Iterator[dict[str
     if binary := [field.name for field in chosen if _holds(field.type, _is_binary)]:
         raise Reject(f"binary column {', '.join(binary)}", "Name the columns you need in `columns`.")
     mended = [field.name for field in chosen if _holds(field.type, _needs_words)]
-    for batch in table.iter_batches(batch_size=BATCH, columns=columns, use_threads=False):
+    for batch in table.iter_batches(batch_size=_batch(table), columns=columns, use_threads=False):
         for row in batch.to_pylist():
             for name in mended:
                 row[name] = _plain(row[name])
             yield row
+
+
+def _batch(table: pq.ParquetFile) -> int:
+    meta = table.metadata
+    size = sum(meta.row_group(at).total_byte_size for at in range(meta.num_row_groups))
+    return int(max(1, min(BATCH, BATCH_BYTES * meta.num_rows // max(1, size))))
 
 
 def _holds(kind: pa.DataType, what: Callable[[pa.DataType], bool]) -> bool:
