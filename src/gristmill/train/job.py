@@ -60,7 +60,7 @@ class Job:
 
     def write(self) -> Path:
         """In the stage's folder, for `read` in another process."""
-        plain = asdict(self) | {"config": self.config.model_dump(mode="json")}
+        plain = asdict(self) | {"config": self.config.model_dump(mode="json", exclude_unset=True)}
         with atomic(self.folder / JOB) as file:
             file.write(orjson.dumps(plain, default=str, option=orjson.OPT_INDENT_2))
         return self.folder / JOB

@@ -108,8 +108,8 @@ def _error(folder: Path, world: int) -> GristmillError:
             "Signal 9 often means that the machine had no more memory. Run the same command again: training goes on "
             "from its last checkpoint.",
         )
-    last = [line for line in log.splitlines() if re.search(r"^\[rank\d+\]: \S*(Error|Exception)\b", line)]
-    told = last[0].partition(": ")[2] if last else "no reason was given"
+    raised = re.findall(r"^(?:\[rank\d+\]: )?([\w.]+(?:Error|Exception): .+)$", log, re.MULTILINE)
+    told = next((said for said in raised if "ChildFailedError" not in said), "no reason was given")
     return GristmillError(f"a training process failed: {told}", f"{folder / LOG} holds what the processes said.")
 
 
