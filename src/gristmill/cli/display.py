@@ -113,6 +113,8 @@ def warning_of(event: Event) -> str | None:
     kind = event["event"]
     if kind == "warning":
         return f"warning: {event['message']}"
+    if kind == "metric" and "resumed_from" in event:
+        return f"{event['stage']}: goes on from {event['resumed_from']}"
     if kind == "model.down":
         return f"{event['role']}: {event['model']} is down: {event['error']}"
     return f"{event['role']}: {event['model']} serves again" if kind == "model.up" else None
