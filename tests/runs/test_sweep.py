@@ -144,17 +144,18 @@ def test_a_trial_whose_records_could_not_all_be_asked_says_so(
 
 
 def test_a_trial_that_fails_is_shown_and_the_others_go_on(project: Project, fake: FakeServer) -> None:
-    sweep = {**LIMITS, "keys": {"models.judge.base_url": ["http://127.0.0.1:9/v1", fake.url]}}
+    """A recipe without a sweep, and a sweep from the command line."""
     judge = {"provider": "openai", "base_url": fake.url, "model": "m", "attempts": 1}
-    writer = {**judge, "attempts": 3}
-    stages = {"exam": {**EXAM, "models": ["judge"]}}
-    path = recipe(project, fake.url, sweep, stages=stages, models={"writer": writer, "judge": judge})
-    done = project.run("sweep", path, code=4)
-    assert "trial 1 failed: " in done.stderr and "127.0.0.1:9" in done.stderr
-    [kept] = project.workspace.glob("sweeps/*/sweep.json")
-    told = json.loads(kept.read_text())
-    assert [trial["state"] for trial in told["trials"]] == ["failed", "finished"] and told["best"] == 2
-    assert "127.0.0.1:9" in kept.with_name("sweep.html").read_text().partition("Did not finish")[2]
+    models = {"writer": {**judge, "attempts": 3}, "judge": judge}
+    path = recipe(project, fake.url, None, stages={"exam": {**EXAM, "models": ["judge"]}}, models=models)
+    keys = ("--sweep", f"models.judge.base_url=http://127.0.0.1:9/v1,{fake.url}", "--sweep", "stages.exam.limit=[3]")
+    sets = ("--set", "sweep.metric=exam.n", "--set", "sweep.goal=max")
+    done = project.run("sweep", path, "--json", "--name", "judges", *keys, *sets, code=4)
+    told = json.loads(done.stdout)
+    assert [trial["state"] for trial in told["trials"]] == ["failed", "finished"]
+    assert told["best"] == 2 and told["trials"][1]["value"] == 3 and "127.0.0.1:9" in told["trials"][0]["error"]
+    [page] = project.workspace.glob("sweeps/judges-*/sweep.html")
+    assert "127.0.0.1:9" in page.read_text().partition("Did not finish")[2]
 
 
 @pytest.mark.slow
@@ -237,14 +238,15 @@ def project_error(path: Path) -> str:
     return caught.value.message
 
 
-def test_the_command_line_adds_keys_and_the_schema_knows_them(project: Project, fake: FakeServer) -> None:
-    path = recipe(project, fake.url, None)
-    wanted = ("--set", "sweep.metric=exam.n", "--set", "sweep.goal=max", "--sweep", "stages.exam.limit=1,2")
-    told = json.loads(project.run("sweep", path, "--json", "--sweep", "stages.exam.max_tokens=[8]", *wanted).stdout)
-    assert [t["value"] for t in told["trials"]] == [1, 2]
-    assert set(told["sweep"]["keys"]) == {"stages.exam.max_tokens", "stages.exam.limit"}
+def test_keys_of_the_command_line_are_as_strict_and_the_schema_knows_the_recipes(project: Project) -> None:
+    path = recipe(project, "http://127.0.0.1:9/v1", None)
+    sets = ["sweep.metric=exam.n", "sweep.goal=max"]
     with pytest.raises(RecipeError, match=r"--sweep stages.exam.limits=1: unknown key"):
-        trial_plans(make_plan(path, ["sweep.metric=exam.n", "sweep.goal=max"], sweeps=["stages.exam.limits=1"]))
+        trial_plans(make_plan(path, sets, sweeps=["stages.exam.limits=1"]))
+    ways = ["stages.exam.limit=1, 2", "stages.exam.max_tokens=[8]", "seed={choice: [4, 5]}"]
+    found = trial_plans(make_plan(path, sets, sweeps=ways))
+    assert [tuple(values.values()) for values, _ in found] == [(1, 8, 4), (1, 8, 5), (2, 8, 4), (2, 8, 5)]
+    assert [plan.recipe.seed for _, plan in found] == [4, 5, 4, 5]
     assert "sweep" in recipe_schema()["properties"]
 
 
