@@ -100,8 +100,10 @@ def test_two_processes_give_the_losses_of_one(context: Make, config: Make, sampl
         {"lora": {"r": 4, "alpha": 8, "dropout": 0.1}},
         {"lora": None, "checkpointing": "on"},
         {"lora": {"r": 4, "alpha": 8}, "kind": "train.dpo", "batch": 512, "forward": 256},
+        {"lora": {"r": 4, "alpha": 8}, "kind": "train.kto"},
+        {"lora": {"r": 4, "alpha": 8}, "kind": "train.reward", "context": 256, "batch": 512, "forward": 256},
     ],
-    ids=["full", "lora-dropout", "checkpointing", "dpo"],
+    ids=["full", "lora-dropout", "checkpointing", "dpo", "kto", "reward"],
 )
 def test_two_processes_give_the_losses_of_one_in_any_way(
     strategy: str, changes: dict[str, Any], context: Make, config: Make, taught: Make
