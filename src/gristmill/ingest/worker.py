@@ -8,11 +8,9 @@ sees as a crash.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import resource
-import signal
 import stat
 import struct
 import sys
@@ -24,8 +22,8 @@ from typing import Any
 import orjson
 
 from gristmill.core.errors import ConfigError, Reject, StageFailure, boundary
+from gristmill.core.lifeline import die_with
 
-PR_SET_PDEATHSIG = 1
 WRITES = 64 << 20  # bytes a child may write to any one file: nothing is written, but tesseract may buffer
 HEAD = struct.Struct(">Q")
 
@@ -34,10 +32,6 @@ HEAD = struct.Struct(">Q")
 class Limits:
     memory: int  # bytes of address space
     seconds: float
-
-
-def die_with_parent() -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit(limits: Limits) -> None:
@@ -113,7 +107,7 @@ def answer(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
 
 
 def main() -> None:
-    die_with_parent()
+    die_with(os.getppid())
     sys.dont_write_bytecode = True
     channel = Channel()
     from gristmill.ingest.language import language_of
