@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gristmill.core.errors import CheckpointError, ConfigError
 from gristmill.train.attention import Backbone
 from gristmill.train.batch import Batch, Said
+from gristmill.train.compiled import compile_layers
 from gristmill.train.config import TrainConfig
 from gristmill.train.loss import head_of
 from gristmill.train.objective import Loss, Objective
@@ -140,6 +141,7 @@ class Learner:
                     f"{type(self.causal).__name__} cannot recompute activations", "Set checkpointing: off."
                 )
             self.causal.activation_checkpointing_enable({"use_reentrant": False})
+        compile_layers(self.causal, config)
         self.reading = ranks.wrap(reading, layers=self.causal._no_split_modules or ())
         self.trained: dict[str, torch.nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer = optimizer_of(self.trained.values(), config)
