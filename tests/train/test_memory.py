@@ -173,6 +173,7 @@ def _small(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_training_takes_no_more_than_planned(tmp_path: Path) -> None:
     assert 1 <= _ratio(_small(tmp_path), lora=None, batch=2048) <= WITHIN
 
