@@ -21,13 +21,9 @@ RECIPES = Path(__file__).parents[2] / "recipes"
     ("name", "told"),
     [
         ("pretrain", {"eval_loss"}),
-        pytest.param(
-            "preference",
-            {"accuracy", "margin", "chosen_reward", "rejected_reward", "eval_accuracy"},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("kto", {"kl", "desirable_reward", "undesirable_reward", "eval_loss"}, marks=pytest.mark.slow),
-        pytest.param("reward", {"accuracy", "margin", "eval_margin"}, marks=pytest.mark.slow),
+        ("preference", {"accuracy", "margin", "chosen_reward", "rejected_reward", "eval_accuracy"}),
+        ("kto", {"kl", "desirable_reward", "undesirable_reward", "eval_loss"}),
+        ("reward", {"accuracy", "margin", "eval_margin"}),
         ("classify", {"accuracy", "macro_f1", "eval_macro_f1"}),
     ],
 )

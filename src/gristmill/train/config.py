@@ -99,9 +99,7 @@ class TrainConfig(StageConfig):
         "auto",
         description="Recompute activations, a fifth slower; auto: when memory needs it",
     )
-    compile: Switch = Field(
-        "auto", description="torch.compile each layer; auto: on CUDA, where it pays"
-    )
+    compile: Switch = Field("auto", description="torch.compile each layer; auto: on CUDA, where it pays")
     processes: Annotated[int, PACE] = Field(1, ge=1, description="Processes that share each step (torchrun)")
     strategy: Annotated[Literal["ddp", "fsdp"], PACE] = Field(
         "ddp", description="Each process holds the whole model (ddp) or a shard of it (fsdp)"
