@@ -10,11 +10,18 @@ import pytest
 
 from gristmill.core.events import read_events
 from gristmill.models.checkpoint import verify
+from gristmill.models.reread import READER
 from gristmill.runs.execute import execute
 from gristmill.runs.plan import make_plan
 from gristmill.runs.workspace import Workspace
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reader() -> None:
+    """One process reads all these models again; each run would start its own, which takes longer than the run."""
+    READER.start()
 
 
 @pytest.mark.parametrize(
