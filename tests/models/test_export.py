@@ -12,6 +12,7 @@ from tests.models.chat_models import smol
 from gristmill.core.errors import CheckpointError, ConfigError
 from gristmill.core.records import Message
 from gristmill.models import checkpoint
+from gristmill.models.convert import convert
 from gristmill.models.gate import prove_same
 from gristmill.models.gguf import base_of, prepare
 from gristmill.models.gguf_file import read_gguf
@@ -119,7 +120,7 @@ def test_tensors_are_those_that_transformers_reads() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_never_was_a_gguf_goes_through_the_converter(trained: Weights, tmp_path: Path) -> None:
+def test_a_model_that_never_was_a_gguf_is_written_as_the_converter_writes_it(trained: Weights, tmp_path: Path) -> None:
     folder = tmp_path / "hf"
     folder.mkdir()
     for file in trained.path.iterdir():
@@ -127,7 +128,12 @@ def test_a_model_that_never_was_a_gguf_goes_through_the_converter(trained: Weigh
             (folder / file.name).write_bytes(file.read_bytes())
     weights = at_folder(folder)
     assert weights.form == "hf"
-    converted = prepare(weights, quantization="q8_0", cache=tmp_path / "cache")
+    own = prepare(weights, quantization="q8_0", cache=tmp_path / "cache")
+    converted = tmp_path / "converted.gguf"
+    convert(folder, converted, "q8_0", tmp_path / "cache")
+    for key in ("model", "pre", "tokens", "merges", "eos_token_id"):
+        name = f"tokenizer.ggml.{key}"
+        assert read_gguf(own).get(name) == read_gguf(converted).get(name), key
     kept = prepare(trained, quantization="q8_0", cache=tmp_path / "cache")
     a, b = read_gguf(converted), read_gguf(kept)
     read = {f.path: f.path.read_bytes() for f in (a, b)}
@@ -136,4 +142,4 @@ def test_a_model_that_never_was_a_gguf_goes_through_the_converter(trained: Weigh
         size = place.elements // 32 * 34 if len(place.shape) == 2 else place.elements * 4
         mine, theirs = (read[f.path][p.offset : p.offset + size] for f, p in ((a, place), (b, other)))
         assert mine == theirs, name
-    prove_same(weights, converted)
+    prove_same(weights, own)

@@ -3,8 +3,8 @@ the model that was trained?
 
 A folder must give the same token ids, and logits equal to the bit to the trained weights in the folder's own precision;
 where that is a rounded one, the mean log-probability of the tokens that the trained model prefers may have moved by
-`ROUNDED`. Adapters over their base, in float32, must give the merged model's within `ADAPTED`, which float32 sums in
-another order use up a hundredth of.
+`ROUNDED`: SmolLM2, small and so the most sensitive, moves by 0.038 in bfloat16 and 0.004 in float16. Adapters over
+their base, in float32, must give the merged model's within `ADAPTED`; SmolLM2's are 3e-6 away.
 """
 
 from __future__ import annotations
