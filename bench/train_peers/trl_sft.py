@@ -62,6 +62,7 @@ def main() -> None:
             max_steps=job.steps + 1, learning_rate=RATE, lr_scheduler_type="constant", max_grad_norm=CLIP,
             optim="adamw_torch_fused", weight_decay=0.0, logging_strategy="no", save_strategy="no", report_to=[],
             dataloader_num_workers=0, disable_tqdm=True, seed=0,
+            train_sampling_strategy="sequential",
             use_liger_kernel=job.device == "cuda" and find_spec("liger_kernel") is not None, **settings,
         )  # fmt: skip
         adapters = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -48,9 +48,10 @@ class Job:
 
     def rows(self) -> list[list[list[int]]]:
         """Rows of samples, each row full: lengths are log-normal with a median of 150 tokens, the last is what is left
-        of the row. A step's rows, then the next one's."""
+        of the row. A step's rows, then the next one's; twice as many as are read, so that a trainer that packs by
+        itself reads full rows, too."""
         rng, rows = np.random.default_rng(SEED), list[list[list[int]]]()
-        for _ in range(max(1, self.batch // CONTEXT) * (self.steps + 1)):
+        for _ in range(2 * max(1, self.batch // CONTEXT) * (self.steps + 1)):
             lengths, left = list[int](), CONTEXT
             while left:
                 drawn = int(np.clip(rng.lognormal(np.log(150), 0.7), 16, CONTEXT))
