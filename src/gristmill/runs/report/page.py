@@ -170,9 +170,11 @@ def _samples(outputs: dict[str, Output]) -> list[str]:
     giving = [o for o in outputs.values() if o.meta["kind"].startswith(("generate.", "curate.")) and o.count]
     if not giving:
         return []
-    found = list(giving[-1].only(Sample, most=MEASURED))
-    words = [len((s.text or " ".join(m.content for m in s.messages)).split()) for s in found]
-    quoted = [s for s in found if s.quotes]
+    words: list[int] = []
+    quoted: list[Sample] = []
+    for sample in giving[-1].only(Sample, most=MEASURED):  # one by one: they may be books
+        words.append(len((sample.text or " ".join(m.content for m in sample.messages)).split()))
+        quoted += [sample] if sample.quotes else []
     spread = islice(quoted[:: max(1, len(quoted) // SHOWN)], SHOWN)
     return [
         section("Sample lengths", charts.histogram(words, name="words")),
