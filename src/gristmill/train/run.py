@@ -42,9 +42,9 @@ DATA = "data"
 def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     """Train on samples whose split is missing or `train`; `validation` gives the evaluation loss, `test` is never
     seen."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch is imported: spinning on busy cores is slow
     from gristmill.models.tokens import renderer_of
     from gristmill.train.job import Job
+    from gristmill.train.keeper import clear
 
     weights: Weights = ctx.weights(config.model)
     template = None if config.chat_template is None else (ctx.base / config.chat_template).read_text("utf-8")
@@ -63,6 +63,7 @@ def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> Pas
         job = Job(config, ctx.seed, ctx.folder, data.folder, weights, template, identity, around)
         with pinned_threads(around["threads"], exact=config.device == "cpu"):
             manifest = _train(job, ctx)
+    clear(ctx.folder)  # here, so that it is made good after a kill in the midst of it
     yield Checkpoint(
         base=weights.sha256,
         manifest=manifest.sha256,
@@ -142,9 +143,7 @@ def _train(job: Job, ctx: PassContext) -> checkpoint.Manifest:
         write(ctx.folder / BEST / f"step-{step:06d}", metadata=stated)
     if config.keep_best:
         keeper.take(learned.learner, progress.weights_step)
-    manifest = write(ctx.folder / FINAL, metadata=metadata)
-    keeper.clear()
-    return manifest
+    return write(ctx.folder / FINAL, metadata=metadata)
 
 
 def _stated(job: Job, learned: Learned) -> dict[str, Any]:
