@@ -1,9 +1,10 @@
-"""A training that is killed again and again: `many_lives.py FOLDER MODEL CONFIG LIVES SEED`.
+"""A training that is killed again and again: `many_lives.py FOLDER MODEL CONFIG TRAININGS SEED`.
 
 Each life is a fork of this process, so that all is imported once. It dies by SIGKILL right before the n-th thing that
 it does to a file in FOLDER (opens, renames, removes it, ...), n drawn at random from as many as an undisturbed training
-does; what a killed life did not finish is found by the next. The last life is not killed. Standard output: a list of
-lives, each with the step it went on from, the steps it took, and what it warned of.
+does in its first two thirds: so a life that begins late in a training reaches all of its end. What a killed life did
+not finish is found by the next, until one comes through. Standard output: for each training a list of lives, each with
+the step it went on from, the steps it took, and what it warned of.
 """
 
 from __future__ import annotations
@@ -80,19 +81,20 @@ def main() -> None:
 
     torch.set_num_threads(1)
     folder, model, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    lives, rng = int(sys.argv[4]), random.Random(int(sys.argv[5]))
-    whole, broken = folder / "whole", folder / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    in_a_fork(whole, model, settings, folder / "whole.log", die_at=None)
+    trainings, rng = int(sys.argv[4]), random.Random(int(sys.argv[5]))
+    (folder / "whole").mkdir()
+    in_a_fork(folder / "whole", model, settings, folder / "whole.log", die_at=None)
     most = told(folder / "whole.log")["done"]
-    out = []
-    for life in range(lives):
-        log = folder / f"{life}.log"
-        log.touch()
-        die_at = rng.randint(1, most) if life < lives - 1 else None
-        died = in_a_fork(broken, model, settings, log, die_at=die_at)
-        out.append(told(log) | {"died": died == signal.SIGKILL})
+    out: list[list[dict[str, Any]]] = []
+    for number in range(trainings):
+        broken, lives = folder / f"broken-{number}", list[dict[str, Any]]()
+        broken.mkdir()
+        while not lives or lives[-1]["died"]:
+            log = folder / f"{number}-{len(lives)}.log"
+            log.touch()
+            died = in_a_fork(broken, model, settings, log, die_at=rng.randint(1, most * 2 // 3))
+            lives.append(told(log) | {"died": died == signal.SIGKILL})
+        out.append(lives)
     sys.stdout.write(json.dumps(out))
 
 

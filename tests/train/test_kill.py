@@ -66,26 +66,27 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def test_killed_anywhere_it_loses_at_most_what_lies_between_two_checkpoints(
     settings: dict[str, Any], seed: int, tmp_path: Path, model_folder: Path
 ) -> None:
-    """Twenty lives, killed at random places: while data is written, while saving, pruning, restoring, and while the
-    final and the best models are written."""
+    """Killed at random places: while data is written, while saving, pruning, restoring, and while the final and the
+    best models are written."""
     every = 3
     settings = {"steps": 11, "save_every": every, "eval_every": 2, "learning_rate": 1e-3, "threads": 1, **settings}
-    command = [sys.executable, str(MANY_LIVES), str(tmp_path), str(model_folder), json.dumps(settings), "20", str(seed)]
+    command = [sys.executable, str(MANY_LIVES), str(tmp_path), str(model_folder), json.dumps(settings), "3", str(seed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    lives = json.loads(done.stdout)
-    assert sum(life["died"] for life in lives) > 10 and not lives[-1]["died"]
-    reached = 0
-    for life in lives:
-        if life["steps"]:
-            assert life["steps"][0] == life["resumed"] + 1
-            assert reached - life["resumed"] <= every
-            reached = max(reached, life["steps"][-1])
-    assert lives[-1]["warnings"] == []
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for part in ("final", "adapter", "best"):
-        assert _contents(broken / part) == _contents(whole / part)
-    left = {p.name for p in broken.rglob("*")}
-    assert "checkpoints" not in left and "set-aside" not in left
-    assert not any(name.endswith(".tmp") for name in left), left
+    trainings = json.loads(done.stdout)
+    assert sum(life["died"] for lives in trainings for life in lives) > 5
+    for number, lives in enumerate(trainings):
+        reached = 0
+        for life in lives:
+            if life["steps"]:
+                assert life["steps"][0] == life["resumed"] + 1
+                assert reached - life["resumed"] <= every
+                reached = max(reached, life["steps"][-1])
+        assert lives[-1]["warnings"] == []
+        whole, broken = tmp_path / "whole", tmp_path / f"broken-{number}"
+        for part in ("final", "adapter", "best"):
+            assert _contents(broken / part) == _contents(whole / part)
+        left = {p.name for p in broken.rglob("*")}
+        assert "checkpoints" not in left and "set-aside" not in left
+        assert not any(name.endswith(".tmp") for name in left), left

@@ -32,6 +32,11 @@ CHECKPOINTS, SET_ASIDE = "checkpoints", "set-aside"
 WEIGHTS = "trained.safetensors"
 
 
+def clear(folder: Path) -> None:
+    """A stage's final weights are whole: nothing is left to go on with."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class CheckpointKeeper:
     """Keeps the last checkpoints of a stage, and those of its best evaluations."""
@@ -101,10 +106,6 @@ class CheckpointKeeper:
         """Put the weights of a step back, once its checkpoint has been verified."""
         checkpoint.verify(self._folder(step))
         learner.load(load_tensors(self._folder(step) / WEIGHTS))
-
-    def clear(self) -> None:
-        """The final weights are whole: there is nothing left to go on with."""
-        shutil.rmtree(self.root, ignore_errors=True)
 
     def _require(self, manifest: checkpoint.Manifest) -> None:
         """It must be of this training, and the best evaluations it speaks of must be there."""
