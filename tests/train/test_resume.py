@@ -16,6 +16,7 @@ from gristmill.train.run import run
 Make = Callable[..., Any]
 
 LORA = {"lora": {"r": 4, "dropout": 0.2}}
+VARIANTS = [{"lora": {"r": 4, "variant": "rslora"}}, {"lora": {"r": 4, "variant": "dora", "dropout": 0.2}}]
 SEVERAL = {"lora": None, "context": 96, "batch": 384, "forward": 96, "workers": 4}
 """Several forward passes to a step, and several threads that render."""
 
@@ -71,6 +72,7 @@ def interrupted(context: Make, name: str, settings: Any, given: list[Sample], *s
     ("kind", "changes"),
     [
         *((kind, LORA) for kind in OBJECTIVES),
+        *(pytest.param("train.sft", variant, marks=pytest.mark.slow) for variant in VARIANTS),
         ("train.sft", SEVERAL),
         ("train.sft", SEVERAL | {"dtype": "fp32", "packing": False}),
         pytest.param("train.dpo", SEVERAL, marks=pytest.mark.slow),
@@ -78,7 +80,9 @@ def interrupted(context: Make, name: str, settings: Any, given: list[Sample], *s
         pytest.param("train.reward", SEVERAL | {"dtype": "fp32"}, marks=pytest.mark.slow),
         pytest.param("train.classify", SEVERAL, marks=pytest.mark.slow),
     ],
-    ids=lambda value: value if isinstance(value, str) else "lora" if value is LORA else "full",
+    ids=lambda value: (
+        value if isinstance(value, str) else (value["lora"] or {"variant": "full"}).get("variant", "lora")
+    ),
 )
 def test_a_training_in_three_parts_is_the_training_in_two(
     kind: str, changes: Any, context: Make, config: Make, samples: Make
