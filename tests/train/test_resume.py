@@ -10,7 +10,8 @@ import pytest
 
 from gristmill.core.errors import Cancelled
 from gristmill.core.records import Message, Sample
-from gristmill.train.objective import OBJECTIVES, load_code
+from gristmill.core.stage import load_code
+from gristmill.train.kinds import OBJECTIVES
 from gristmill.train.run import run
 
 Make = Callable[..., Any]
@@ -41,7 +42,7 @@ FORMS = {"preference": pair, "rating": rated, "labelled": labelled}
 
 def taught(kind: str, given: list[Sample]) -> list[Sample]:
     """Samples of a form that a kind of training learns from."""
-    forms = load_code(OBJECTIVES[kind]).forms  # type: ignore[attr-defined]
+    forms = load_code(OBJECTIVES[kind][1]).forms
     made = next((make for form, make in FORMS.items() if form in forms), None)
     return [made(i, s) for i, s in enumerate(s for s in given if s.form == "chat")] if made else given
 
