@@ -36,13 +36,13 @@ from gristmill.runs.context import Context, Current
 from gristmill.runs.figures import counted
 from gristmill.runs.fingerprint import node_key
 from gristmill.runs.folder import Counts, Inputs, Output, RunFolder, Writer, reuse
+from gristmill.runs.following import Following
 from gristmill.runs.identity import Identity, identify
 from gristmill.runs.lease import leased
 from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import link_weights, made_folder, run_pass
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.report import write_report
-from gristmill.runs.sinks.following import Following
 from gristmill.runs.steps import Step, Undone, step_key
 from gristmill.runs.tables import LAYOUT, give_back
 from gristmill.runs.workspace import Workspace

@@ -6,6 +6,8 @@ it finds their last checkpoint, and nothing left to train.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,6 +98,23 @@ def learn(job: Job, ctx: PassContext, *, ranks: Ranks = Ranks()) -> Learned:  # 
     progress = keeper.restore(learner)
     train(learner, course, progress, keeper, Watch(learner, renderer, ctx, at=progress.step), ctx)
     return Learned(learner, keeper, progress)
+
+
+@contextmanager
+def pinned_threads(threads: int, *, exact: bool) -> Iterator[None]:
+    """A fixed number of torch threads and, where it shall be `exact` (on a CPU), deterministic kernels, given back
+    afterwards: sums are split by thread, so the number of threads is part of what the weights become."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(exact)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over all memory, guards nothing here
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filling
 
 
 def _model(job: Job, objective: Objective, renderer: Renderer) -> PreTrainedModel | Any:

@@ -7,8 +7,7 @@ In the stage's folder: `mask_report.json` (what the loss sees, before the first 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -43,7 +42,7 @@ def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     """Train on samples whose split is missing or `train`; `validation` gives the evaluation loss, `test` is never
     seen."""
     from gristmill.models.tokens import renderer_of
-    from gristmill.train.job import Job
+    from gristmill.train.job import Job, pinned_threads
     from gristmill.train.keeper import clear
 
     weights: Weights = ctx.weights(config.model)
@@ -158,22 +157,3 @@ def _stated(job: Job, learned: Learned) -> dict[str, Any]:
         "metrics": learned.progress.metrics,
         **({"head": "score", "labels": labels} if labels else {}),
     }
-
-
-@contextmanager
-def pinned_threads(threads: int, *, exact: bool) -> Iterator[None]:
-    """A fixed number of torch threads and, where it shall be `exact` (on a CPU), deterministic kernels, given back
-    afterwards: sums are split by thread, so the number of threads is part of what the weights become."""
-    import torch
-
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filling = torch.utils.deterministic.fill_uninitialized_memory
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(exact)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over all memory, guards nothing here
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filling

@@ -20,9 +20,8 @@ from torch import distributed
 
 from gristmill.core.errors import GristmillError
 from gristmill.core.files import atomic
-from gristmill.train.job import Job, learn
+from gristmill.train.job import Job, learn, pinned_threads
 from gristmill.train.parallel import Ranks
-from gristmill.train.run import pinned_threads
 
 STOP = b"stop\n"
 

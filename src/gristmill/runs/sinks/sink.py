@@ -5,7 +5,7 @@
       mlflow: {uri: "http://127.0.0.1:5000", experiment: handbook}
 
 A sink is loud before the run starts: what is not installed or cannot be reached is a ConfigError, at `check` too. Once
-the run goes on nothing that a sink does can hurt it (`following`). Another package brings one by the entry point
+the run goes on nothing that a sink does can hurt it (`runs.following`). Another package brings one by the entry point
 `gristmill.sinks`: a dictionary like `kinds.SINKS`.
 """
 
