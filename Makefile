@@ -36,7 +36,7 @@ check: setup ## style, types, import rule and shape: seconds
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/contracts
+	$(BIN)/pytest -q -m "not slow" tests/contracts
 
 test: check ## what CI runs: check, and every fast test
 	$(BIN)/pytest -q -m "not slow" --ignore=tests/contracts
