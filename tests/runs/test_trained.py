@@ -45,7 +45,8 @@ def test_the_weights_stand_in_the_run_and_its_page_shows_the_loss(taught: tuple[
     project, outcome = taught
     folder = Path(outcome["folder"])
     assert verify(folder / "checkpoints/tune").step == 4
-    assert "Loss of tune" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "Training: tune" in page and ">training loss</" in page
     [made] = json.loads(project.run("show", "taught", "records", "--stage", "tune", "--json").stdout)
     assert made["step"] == 4 and (project.workspace / made["marks"]["folder"]).is_dir()
     assert "tune" in project.run("show", "taught", "lineage", made["id"]).stdout
