@@ -8,12 +8,14 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from gristmill.runs.execute import execute
 from gristmill.runs.plan import make_plan
 from gristmill.runs.workspace import Workspace
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+pytestmark = pytest.mark.usefixtures("reader")
 
 
 def finished(name: str, tmp_path: Path, *sets: str) -> tuple[Path, dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gristmill.core.events import read_events
 from gristmill.models.checkpoint import verify
 from gristmill.models.load import load_model
@@ -13,6 +15,7 @@ from gristmill.runs.plan import make_plan
 from gristmill.runs.workspace import Workspace
 
 RECIPE = Path(__file__).parents[2] / "recipes/best_k.yaml"
+pytestmark = pytest.mark.usefixtures("reader")
 
 
 def test_the_best_models_are_kept(model_folder: Path, tmp_path: Path) -> None:

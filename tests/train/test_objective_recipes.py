@@ -10,7 +10,6 @@ import pytest
 
 from gristmill.core.events import read_events
 from gristmill.models.checkpoint import verify
-from gristmill.models.reread import READER
 from gristmill.models.weights import at_folder
 from gristmill.runs.execute import execute
 from gristmill.runs.exports import trained_stage
@@ -19,12 +18,7 @@ from gristmill.runs.plan import make_plan
 from gristmill.runs.workspace import Workspace
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def reader() -> None:
-    """One process reads all these models again; each run would start its own, which takes longer than the run."""
-    READER.start()
+pytestmark = pytest.mark.usefixtures("reader")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from gristmill.runs.plan import make_plan
 from gristmill.runs.workspace import Workspace
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+pytestmark = pytest.mark.usefixtures("reader")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from gristmill.runs.workspace import Workspace
 
 RECIPE = Path(__file__).parents[2] / "recipes/trackers.yaml"
 TINY = ("context=128", "batch=256", "threads=1", "steps=20", "sample_every=20")
+pytestmark = pytest.mark.usefixtures("reader")
 
 
 def test_the_recipe_is_followed_by_three_trackers_and_shown_on_the_page(model_folder: Path, tmp_path: Path) -> None:
