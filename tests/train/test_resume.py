@@ -10,7 +10,6 @@ import pytest
 
 from gristmill.core.errors import Cancelled
 from gristmill.core.records import Message, Sample
-from gristmill.core.stage import load_code
 from gristmill.train.kinds import OBJECTIVES
 from gristmill.train.run import run
 
@@ -40,9 +39,9 @@ def labelled(i: int, chat: Sample) -> Sample:
 FORMS = {"preference": pair, "rating": rated, "labelled": labelled}
 
 
-def taught(kind: str, given: list[Sample]) -> list[Sample]:
-    """Samples of a form that a kind of training learns from."""
-    forms = load_code(OBJECTIVES[kind][1]).forms
+def taught(settings: TrainConfig, given: list[Sample]) -> list[Sample]:
+    """Samples of a form that a training learns from."""
+    forms = objective_of(settings).forms
     made = next((make for form, make in FORMS.items() if form in forms), None)
     return [made(i, s) for i, s in enumerate(s for s in given if s.form == "chat")] if made else given
 
@@ -88,8 +87,8 @@ def interrupted(context: Make, name: str, settings: Any, given: list[Sample], *s
 def test_a_training_in_three_parts_is_the_training_in_two(
     kind: str, changes: Any, context: Make, config: Make, samples: Make
 ) -> None:
-    given = taught(kind, samples(16))
     settings = config(kind=kind, steps=7, save_every=2, keep=1, learning_rate=1e-3, **changes)
+    given = taught(settings, samples(16))
     whole = interrupted(context, "whole", settings, given, 5)
     broken = interrupted(context, "broken", settings, given, 1, 3, 5)
     assert whole[0] == broken[0] and len(whole[0]) == 7
