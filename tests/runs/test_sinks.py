@@ -16,10 +16,9 @@ from tests.runs.project import Project
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.events import Listener, read_events
-from gristmill.runs import kinds
+from gristmill.runs import following, kinds
 from gristmill.runs.execute import Outcome, execute
 from gristmill.runs.plan import make_plan
-from gristmill.runs.sinks import following
 from gristmill.runs.sinks import kinds as sink_kinds
 from gristmill.runs.source import RecipeError
 from gristmill.runs.status import Watch
