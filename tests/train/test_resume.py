@@ -11,6 +11,7 @@ import pytest
 from gristmill.core.errors import Cancelled
 from gristmill.core.records import Message, Sample
 from gristmill.train.kinds import OBJECTIVES
+from gristmill.train.objective import objective_of
 from gristmill.train.run import run
 
 Make = Callable[..., Any]
