@@ -10,6 +10,7 @@ import pytest
 
 from gristmill.core.errors import Cancelled
 from gristmill.core.records import Message, Sample
+from gristmill.train.config import TrainConfig
 from gristmill.train.kinds import OBJECTIVES
 from gristmill.train.objective import objective_of
 from gristmill.train.run import run
