@@ -29,6 +29,8 @@ from gristmill.runs.workspace import Workspace
 TUNE = {"kind": "train.sft", "model": "student", "context": 128, "batch": 256, "steps": 3, "threads": 1}
 TUNE |= {"lora": {"r": 4, "alpha": 8}, "warmup_steps": 1, "needs": ["clean"]}
 
+pytestmark = pytest.mark.usefixtures("reader")
+
 
 @dataclass
 class Made:

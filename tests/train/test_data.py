@@ -229,6 +229,7 @@ def peaks(model_folder: Path, tmp_path: Path, *megabytes: int) -> list[int]:
     return [int(number) for number in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_more_data_takes_no_more_memory(model_folder: Path, tmp_path: Path) -> None:
     """30 MB of text after 10. Measured: 25 to 29 MB more, until allocators have what they want, and none from there on
     (50 MB take as much as 30). Were it held, as rows, samples or texts, another 20 MB would come on top."""

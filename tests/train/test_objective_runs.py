@@ -90,7 +90,9 @@ def scores(model: Any, folder: Path, texts: list[str]) -> torch.Tensor:
         return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
 
 
-@pytest.mark.parametrize("lora", [{"r": 4, "alpha": 8}, None], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    "lora", [{"r": 4, "alpha": 8}, pytest.param(None, marks=pytest.mark.slow)], ids=["lora", "full"]
+)
 def test_a_classifier_is_the_same_in_other_hands(lora: Any, context: Make, config: Make, taught: Make) -> None:
     ctx, samples = context(), taught("train.classify")
     made = config(kind="train.classify", steps=30, learning_rate=1e-2 if lora else 3e-3, lora=lora, dtype="fp32")
@@ -143,6 +145,7 @@ def test_a_reward_model_of_a_gguf(
     assert "score.weight" in model.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_score_head_over_a_base_in_four_bits(context: Make, config: Make, taught: Make) -> None:
     """The head is trained beside the quantised layers, in fp32, and merged with the base as it was before."""

@@ -19,6 +19,9 @@ Make = Callable[..., Any]
 
 LORA = {"lora": {"r": 4, "dropout": 0.2}}
 VARIANTS = [{"lora": {"r": 4, "variant": "rslora"}}, {"lora": {"r": 4, "variant": "dora", "dropout": 0.2}}]
+QUICK = ("train.sft", "train.dpo")
+"""Next tokens, and a loss that compares with the starting model: among the quick tests."""
+
 SEVERAL = {"lora": None, "context": 96, "batch": 384, "forward": 96, "workers": 4}
 """Several forward passes to a step, and several threads that render."""
 
@@ -73,10 +76,11 @@ def interrupted(context: Make, name: str, settings: Any, given: list[Sample], *s
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        *((kind, LORA) for kind in OBJECTIVES),
+        *((kind, LORA) for kind in QUICK),
+        *(pytest.param(kind, LORA, marks=pytest.mark.slow) for kind in OBJECTIVES if kind not in QUICK),
         *(pytest.param("train.sft", variant, marks=pytest.mark.slow) for variant in VARIANTS),
         ("train.sft", SEVERAL),
-        ("train.sft", SEVERAL | {"dtype": "fp32", "packing": False}),
+        pytest.param("train.sft", SEVERAL | {"dtype": "fp32", "packing": False}, marks=pytest.mark.slow),
         pytest.param("train.dpo", SEVERAL, marks=pytest.mark.slow),
         pytest.param("train.kto", SEVERAL, marks=pytest.mark.slow),
         pytest.param("train.reward", SEVERAL | {"dtype": "fp32"}, marks=pytest.mark.slow),

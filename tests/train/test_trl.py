@@ -1,6 +1,6 @@
 """Losses and gradients are TRL's, on the same model and the very same tokens: TRL makes the batch, pads it and computes
 its loss as its trainers do; ours reads the same sequences packed. Where TRL calls a loss experimental its functions are
-asked (slow, for what they import); `test_objectives.py` holds the papers' formulas."""
+asked. Slow, for what is imported; `test_objectives.py` holds the papers' formulas."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gristmill.train.learner import Learner
 from gristmill.train.objective import Objective, objective_of
 from gristmill.train.packing import Example, Tokens, collate
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 QUIET = {"report_to": [], "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True}
 
 
@@ -184,7 +184,6 @@ def test_classes(model_folder: Path, config: Any) -> None:
     same(ours(learner, examples), (float(loss.detach()), {n: p.grad for n, p in model.named_parameters()}))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["orpo", "simpo"])
 def test_what_trl_calls_experimental(model_folder: Path, config: Any, loss: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
