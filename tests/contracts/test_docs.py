@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -91,3 +92,9 @@ def test_the_reference_is_current(tmp_path: Path) -> None:
     fresh = tmp_path / "reference.md"
     subprocess.run([sys.executable, ROOT / ".ci" / "reference.py", fresh], check=True)
     assert fresh.read_text("utf-8") == (ROOT / "docs" / "reference.md").read_text("utf-8"), "run: make docs"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "training").glob("*.md")), ids=lambda page: page.stem)
+def test_what_a_page_shows_of_a_recipe_is_yaml(page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        assert yaml.safe_load(block), block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,19 @@ def card_of(folder: RunFolder, stage: str, manifest: Manifest, *, form: str, pro
     base = {"path": "", "sha256": "", **manifest.metadata.get("base", {})}
     name, hub, licence = _base(str(base["path"]))
     recipe = yaml.safe_load((folder.path / "recipe.yaml").read_text("utf-8"))
-    used = _samples(outputs, _needs(recipe["stages"], stage))
+    used = _used(outputs, _needs(recipe["stages"], stage))
     return ModelCard(
         title=f"{run['name']}: {stage}",
         base=name,
         base_hub=hub,
         base_sha256=str(base["sha256"]),
         licence=licence,
-        languages=sorted({sample.language for sample in used}),
+        languages=sorted(used.languages),
         run=_run(folder, run),
         documents=_documents(outputs, run),
         stages=[(n, o.meta.get("kind", _kind(recipe, n)), o.count) for n, o in outputs.items()],
-        samples=dict(sorted(Counter(f"{s.form}/{s.kind}" for s in used).items())),
-        writers=_writers(used),
+        samples=dict(sorted(used.kinds.items())),
+        writers=dict(sorted(used.writers.items())),
         settings=dict(recipe["stages"][stage]),
         metrics=manifest.metadata.get("metrics", {}),
         exams=_exams(outputs),
@@ -75,21 +76,31 @@ def _kind(recipe: Mapping[str, Any], node: str) -> str:
     return f"{recipe['stages'][entry]['kind']}{f'/{part}' if part else ''}"
 
 
-def _samples(outputs: Mapping[str, Output], needs: list[str]) -> list[Sample]:
-    """What was trained on: what the stages before gave, less what was held out."""
-    found = [s for need in needs if need in outputs for s in outputs[need].only(Sample)]
-    return [s for s in found if s.marks.get("split", "train") == "train"]
+@dataclass
+class _Used:
+    """What was trained on, counted."""
+
+    languages: set[str] = field(default_factory=set)
+    kinds: Counter[str] = field(default_factory=Counter)
+    writers: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def _used(outputs: Mapping[str, Output], needs: list[str]) -> _Used:
+    """What the stages before gave, less what was held out: read one by one, however many there are."""
+    used = _Used()
+    for sample in (s for need in needs if need in outputs for s in outputs[need].only(Sample)):
+        if sample.marks.get("split", "train") != "train":
+            continue
+        used.languages.add(sample.language)
+        used.kinds[f"{sample.form}/{sample.kind}"] += 1
+        if sample.origin is not None:
+            used.writers[sample.origin.prompt or sample.origin.stage, sample.origin.model or "no model"] += 1
+    return used
 
 
 def _documents(outputs: Mapping[str, Output], run: Mapping[str, Any]) -> dict[str, str]:
     files = {file.path: file.sha256 for output in outputs.values() for file in output.only(File)}
     return dict(sorted((files or dict(run["inputs"])).items()))
-
-
-def _writers(used: list[Sample]) -> dict[tuple[str, str], int]:
-    origins = [s.origin for s in used if s.origin is not None]
-    made = Counter((o.prompt or o.stage, o.model or "no model") for o in origins)
-    return dict(sorted(made.items()))
 
 
 def _exams(outputs: Mapping[str, Output]) -> dict[str, list[Arm]]:

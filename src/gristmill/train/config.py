@@ -44,7 +44,7 @@ class TrainConfig(StageConfig):
     model: Role = Field(description="The model to train: a role whose weights are at hand")
     lora: Lora | None = Field(Lora(), description="Adapters to train; null trains all weights")
     dtype: Literal["bf16", "fp32"] = Field("bf16", description="What is multiplied; sums and trained weights stay fp32")
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Annotated[Literal["auto", "cpu", "cuda"], PACE] = Field(
         "auto", description="Where; auto takes a CUDA device if there is one"
     )
     new_tokens: list[str] = Field(default_factory=list, description="Tokens to add to the model's vocabulary")
@@ -55,8 +55,10 @@ class TrainConfig(StageConfig):
         "drop", description="What happens to a conversation longer than the context; texts are always cut into pieces"
     )
     packing: bool = Field(True, description="Several examples to a row; false gives each a row of its own")
-    batch: int = Field(1024, ge=1, description="Tokens of one optimiser step, in whole rows: at least one")
-    forward: int | None = Field(
+    batch: int = Field(
+        1024, ge=1, description="Tokens of one optimiser step, in rows of `context` (packing: false: an example each)"
+    )
+    forward: Annotated[int | None, PACE] = Field(
         None, ge=1, description="Tokens of one forward pass; the memory plan's choice, if not given"
     )
     workers: Annotated[int, PACE] = Field(2, ge=1, le=64, description="Threads that turn samples into tokens")
@@ -66,7 +68,7 @@ class TrainConfig(StageConfig):
     )
     steps: int | None = Field(None, ge=1, description="Budget: optimiser steps")
     tokens: int | None = Field(
-        None, ge=1, description="Budget: tokens trained on; the step that reaches it is the last"
+        None, ge=1, description="Budget: tokens read; the step that reaches it is the last"
     )
 
     learning_rate: float | None = Field(
@@ -95,11 +97,13 @@ class TrainConfig(StageConfig):
     keep: Annotated[int, PACE] = Field(2, ge=1, description="Newest checkpoints to keep while training")
     keep_best: int = Field(0, ge=0, description="Models with the best validation losses to keep, beside the final one")
     threads: Annotated[int | None, PACE] = Field(None, ge=1, description="CPU threads; every core, if not given")
-    checkpointing: Switch = Field(
+    checkpointing: Annotated[Switch, PACE] = Field(
         "auto",
         description="Recompute activations, a fifth slower; auto: when memory needs it",
     )
-    compile: Switch = Field("auto", description="torch.compile each layer; auto: on CUDA, where it pays")
+    compile: Annotated[Switch, PACE] = Field(
+        "auto", description="torch.compile each layer; auto: on CUDA, where it pays"
+    )
     processes: Annotated[int, PACE] = Field(1, ge=1, description="Processes that share each step (torchrun)")
     strategy: Annotated[Literal["ddp", "fsdp"], PACE] = Field(
         "ddp", description="Each process holds the whole model (ddp) or a shard of it (fsdp)"
@@ -120,6 +124,7 @@ class TrainConfig(StageConfig):
             raise ValueError("sample_every needs the whole model in one process: set strategy: ddp")
         nf4 = self.lora is not None and self.lora.base == "nf4"
         unshared = [f"optimizer {self.optimizer}"] * (self.optimizer != "adamw") + ["lora.base nf4"] * nf4
+        unshared += ["new_tokens beside adapters"] * bool(self.lora and self.new_tokens)
         if self.processes > 1 and self.strategy == "fsdp" and unshared:
             raise ValueError(f"{' and '.join(unshared)} cannot be sharded: set strategy: ddp")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -152,8 +157,7 @@ class TrainConfig(StageConfig):
 
     def learned(self) -> dict[str, Any]:
         """The settings that decide what is learned: part of a training's identity."""
-        outside = {"needs", "after", "max_failures", "device", "forward", "checkpointing", "compile", *self.paces()}
-        return self.model_dump(mode="json", exclude=outside)
+        return self.model_dump(mode="json", exclude={"needs", "after", *self.paces()})
 
     @classmethod
     def paces(cls) -> set[str]:

@@ -43,7 +43,9 @@ def launch(job: Job, ctx: PassContext) -> None:
     heard, told = os.pipe()
     asked, ask = os.pipe()
     with (job.folder / LOG).open("wb") as log:
-        torchrun = subprocess.Popen(command, stdin=asked, stdout=told, stderr=log, env=environment)
+        torchrun = subprocess.Popen(
+            command, stdin=asked, stdout=told, stderr=log, env=environment, start_new_session=True
+        )  # a session of its own: Ctrl-C in the terminal is for this process, which asks the others to save and stop
     os.close(asked)
     os.close(told)
     try:
