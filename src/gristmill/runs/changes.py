@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import orjson
+
+from gristmill.models.weights import MANIFEST
 from gristmill.runs.fingerprint import outside
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.identity import Identities
@@ -57,6 +61,15 @@ def changes_of(folder: RunFolder, names: Identities) -> Changes:
             yield from (f"{name} was {old}, and is {new} here" for name, (old, new) in told)
 
     return Changes(_by_stage(plan, hard), _by_stage(plan, soft), inputs, models, environment)
+
+
+def surroundings(then: Path, here: Path) -> Iterator[str]:
+    """What the manifests of two trainings say of what they ran on, where that is not the same: passes of another size,
+    as free memory had it, or other threads give other last bits."""
+    found = [orjson.loads((folder / MANIFEST).read_bytes()) for folder in (then, here) if (folder / MANIFEST).is_file()]
+    if len(found) == 2:
+        told = (manifest["metadata"].get("around", {}) for manifest in found)
+        yield from (f"{name} was {old}, and is {new} here" for name, (old, new) in _changed(*told).items())
 
 
 def _by_stage(plan: Plan, found: Callable[[Node], Iterator[str]]) -> dict[str, list[str]]:

@@ -27,7 +27,7 @@ from gristmill.core.errors import Cancelled, CheckpointError, GristmillError, In
 from gristmill.core.events import Listener
 from gristmill.core.store import Store
 from gristmill.core.store.sqlite import SqliteStore
-from gristmill.runs.changes import Changes, changes_of
+from gristmill.runs.changes import Changes, changes_of, surroundings
 from gristmill.runs.differences import Difference, output_difference, unkept, weights_difference
 from gristmill.runs.execute import Outcome, execute
 from gristmill.runs.folder import Output, RunFolder
@@ -195,14 +195,16 @@ class _Judge:
         if missing := unkept(recorded, made):
             return Verdict(node.name, node.kind, NOT_HERE, why=(missing,))
         files, first = 0, None
+        why: tuple[str, ...] = ()
         if node.stage.artifacts and self.outcome:
             then, now = (path / "checkpoints" / node.entry for path in (self.folder.path, self.outcome.folder))
             files, first = weights_difference(then, now)
+            why = tuple(surroundings(then, now))
         first = first or output_difference(recorded, made)
         if first is None:
             counts = (recorded.count, sum(1 for _ in recorded.rejects()))
             return Verdict(node.name, node.kind, IDENTICAL, *counts, files)
-        why = tuple(self.changes.soft.get(node.name, ()))
+        why += tuple(self.changes.soft.get(node.name, ()))
         why += tuple(
             f"it rests on {name}, which is not identical" for name in self.odd if name in (*node.needs, *node.waits)
         )

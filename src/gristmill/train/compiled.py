@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from gristmill.train.config import TrainConfig
 
 
+def compiles(config: TrainConfig, device: str) -> bool:
+    """Whether the config, or on `auto` the device, wants it."""
+    return config.compile == "on" or (config.compile == "auto" and device == "cuda")
+
+
 def compile_layers(causal: Any, config: TrainConfig) -> None:
-    """Compile every layer of a causal model where the config, or on `auto` the device, wants it: in place, so that
-    names of weights stay what they were."""
-    device = causal.get_input_embeddings().weight.device.type
-    if config.compile == "off" or (config.compile == "auto" and device != "cuda"):
+    """Compile every layer of a causal model where that is wanted: in place, so that names of weights stay what they
+    were."""
+    if not compiles(config, next(causal.parameters()).device.type):
         return
     layers = set(causal._no_split_modules or ())
     for module in causal.modules():

@@ -37,7 +37,7 @@ class Progress:
     tokens: int = 0
     supervised: int = 0
     recent: list[float] = field(default_factory=list)
-    eval_loss: float | None = None
+    eval_loss: float | None = None  # the last one; that of the weights that are kept, once training has ended
     best: list[tuple[float, int]] = field(default_factory=list)  # losses and steps of the best evaluations, best first
     worse: int = 0  # evaluations since the best one
     weights_step: int = 0  # the step whose weights the learner holds
@@ -228,7 +228,7 @@ def train(learner: Learner, course: Course, progress: Progress, keeper: Keeper, 
     best = progress.best[0][1] if config.patience and progress.best else progress.step
     if best != progress.step:
         keeper.take(learner, best)
-        progress.weights_step = best
+        progress.weights_step, progress.eval_loss = best, progress.best[0][0]
 
 
 def _evaluate(learner: Learner, course: Course, progress: Progress, watch: Watch) -> bool:

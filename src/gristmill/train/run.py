@@ -106,6 +106,7 @@ def _planned(
     config: TrainConfig, weights: Weights, labels: int, ctx: PassContext
 ) -> tuple[TrainConfig, dict[str, Any]]:
     """The settings with what the memory plan chose, and what around a training decides its last bits."""
+    from gristmill.train.compiled import compiles
     from gristmill.train.job import check_machine
     from gristmill.train.memory import device_of, plan_memory
 
@@ -113,8 +114,13 @@ def _planned(
     plan = plan_memory(config, weights, labels=labels, kept=ctx.folder / PLAN)
     ctx.metric(memory_plan=PLAN, memory_needed=plan.peak, memory_free=plan.available, **plan.settled())
     config = config.model_copy(update=plan.settled())
-    threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.processes)
-    return config, {"threads": threads, "processes": config.processes, **plan.settled()}
+    around = {
+        "threads": config.threads or max(1, len(os.sched_getaffinity(0)) // config.processes),
+        "processes": config.processes,
+        "strategy": config.strategy if config.processes > 1 else "alone",
+        "compile": "on" if compiles(config, plan.device) else "off",
+    }
+    return config, around | plan.settled()
 
 
 def _train(job: Job, ctx: PassContext) -> checkpoint.Manifest:
