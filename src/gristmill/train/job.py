@@ -35,6 +35,7 @@ from gristmill.train.parallel import Ranks
 from gristmill.train.prepare import Data
 from gristmill.train.reference import FOLDER as REFERENCE
 from gristmill.train.reference import reference_of
+from gristmill.train.schedule import still_rising
 from gristmill.train.stages import STAGES
 from gristmill.train.watch import Watch
 
@@ -96,6 +97,9 @@ def learn(job: Job, ctx: PassContext, *, ranks: Ranks = Ranks()) -> Learned:  # 
         course = replace(course, reference=known)
     keeper = CheckpointKeeper(job.identity, job.around, course, ctx)
     progress = keeper.restore(learner)
+    if not progress.step:
+        for said in filter(None, (still_rising(job.config, course.steps), objective.concern(data.train))):
+            ctx.warn(said)
     train(learner, course, progress, keeper, Watch(learner, renderer, ctx, at=progress.step), ctx)
     return Learned(learner, keeper, progress)
 

@@ -60,6 +60,10 @@ class Objective(ABC):
         """The examples of a whole split, one for one and in order, with what is to be looked at beside each."""
         return examples
 
+    def concern(self, examples: Iterable[Example]) -> str:  # noqa: ARG002
+        """What whoever trains on these should know before step 1; nothing, mostly."""
+        return ""
+
     def size(self, example: Example) -> float:  # noqa: ARG002
         """What the mean is taken over: an example's supervised tokens, or 1 for a pair. A step's total is the sum over
         all its examples, so that how a step is split into forward passes or processes changes nothing."""

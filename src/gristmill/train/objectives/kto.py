@@ -53,6 +53,14 @@ class Kto(Objective):
             alike = prompt_of(first) == prompt_of(waiting[0])
             yield from (each if alike else mismatched(each, first, context=self.config.context) for each in waiting)
 
+    def concern(self, examples: Iterable[Example]) -> str:
+        if any(example.beside for example in examples):
+            return ""
+        return (
+            "all ratings have the same prompt: no answer stands beside another's prompt, so z is 0 throughout, and "
+            "answers are measured against the starting model alone"
+        )
+
     def estimate(self, said: Said) -> tuple[float, float]:
         moved = said.sequence_logprobs() - said.batch.reference
         return float(moved.sum()), float(len(moved))
