@@ -26,7 +26,8 @@ from gristmill.train.parallel import Ranks, gathered, shard_like, whole
 Tensors = dict[str, torch.Tensor]
 
 TOGETHER = 32
-"""Forward passes that are laid out at once where there may be many of them: a validation set is of any size."""
+"""Forward passes that are laid out and shared at once where there may be many of them: a validation set is of any
+size."""
 
 
 def _together(parts: Sequence[Packed]) -> Iterator[Sequence[Packed]]:
@@ -62,7 +63,7 @@ class Reading(torch.nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.causal.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+        return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
     def forward(self, part: Packed, ask: Callable[[Said], Any]) -> Any:
         batch = Batch.of(part, self.device)
@@ -135,6 +136,7 @@ class Learner:
         reading = Reading(model, context=config.context, dtype=dtype, scored=objective.head == "score")
         self.causal = reading.causal
         self.own_attention, self.autocast = reading.backbone.own_attention, reading.autocast  # to generate
+        self.one_by_one = reading.backbone.why  # why sequences are not read together; empty where they are
         if config.checkpointing == "on":
             if not self.causal.supports_gradient_checkpointing:
                 raise ConfigError(
@@ -149,7 +151,7 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
-        return self.causal.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+        return next(self.causal.parameters()).device  # type: ignore[no-any-return]
 
     def step(self, parts: Sequence[Packed], *, total: float, rate: float, seed: int) -> Stepped:
         """One optimiser step over `parts`, each a forward pass of its own; `total` is what the mean is over. Dropout
@@ -202,9 +204,6 @@ class Learner:
         own = {share.index: each for share, each in zip(shares, read, strict=True) if share.weight}
         found = {index: each for some in self.ranks.told(own) for index, each in some.items()}
         return [found[index] for index in range(len(parts))]
-
-    def reference(self, part: Packed) -> NDArray[np.float32]:
-        return self.references([part])[0]
 
     @torch.no_grad()
     def _estimate(self, parts: Sequence[Packed]) -> float:

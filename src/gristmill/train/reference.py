@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 from gristmill.core.errors import Cancelled, CheckpointError
 from gristmill.core.stage import PassContext
 from gristmill.models import checkpoint
+from gristmill.train.learner import TOGETHER, Learner
 from gristmill.train.packing import Example, collate
 
 if TYPE_CHECKING:
-    from gristmill.train.learner import Learner
     from gristmill.train.loop import Course, Given
-
-TOGETHER = 32
-"""Forward passes that are handed out at once, to all processes of the training."""
 
 FOLDER, _FILE = "reference", "reference.safetensors"
 

@@ -89,12 +89,13 @@ class Watch:
         config, ranks, threads = self.learner.config, self.learner.ranks, torch.get_num_threads()
         dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
         self.peak = measured_peak(self.learner.device, dtype, threads) * ranks.world
-        size = SIZE[self.learner.device.type]
+        size, one_by_one = SIZE[self.learner.device.type], self.learner.one_by_one
         stated = {
             "device": self.machine.name(),
             "threads": threads,
             "processes": ranks.world,
             "dtype": config.dtype,
+            "packed": not one_by_one,
             "peak_tflops": round(self.peak / 1e12, 3),
             "peak_measured": f"the best of the products of two {size} × {size} matrices at the start",
             "gflops_per_token": round(self.work.token / 1e9, 4),
@@ -103,5 +104,7 @@ class Watch:
         with atomic(self.ctx.folder / MACHINE) as file:
             file.write(orjson.dumps(stated, option=orjson.OPT_INDENT_2))
         self.ctx.metric(device=self.machine.name(), peak_tflops=round(self.peak / 1e12, 3))
+        if one_by_one:
+            self.ctx.warn(f"sequences are read one after the other, which is slow: {one_by_one}")
         if self.machine.missing:
             self.ctx.warn(self.machine.missing)

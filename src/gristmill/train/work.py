@@ -47,8 +47,9 @@ class Work:
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         config = causal.config.get_text_config()
         head = causal.get_output_embeddings()
-        outside = {id(m.weight) for m in causal.modules() if isinstance(m, torch.nn.Embedding)}
-        outside |= {id(head.weight)} if head is not None else set()
+        tables = [m for m in causal.modules() if isinstance(m, torch.nn.Embedding)]
+        asking = list(head.parameters()) if head is not None else []
+        outside = {id(p) for p in (*asking, *(p for table in tables for p in table.parameters()))}
         token = sum(_cost(p, config) for p in model.parameters() if id(p) not in outside)
         heads = getattr(config, "num_attention_heads", None) or 0
         width = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
@@ -57,7 +58,7 @@ class Work:
         each = 12.0 * heads * width
         window = getattr(config, "sliding_window", None) or 0
         full = kinds.count("full_attention")
-        return cls(token, _cost(head.weight, config) if head is not None else 0.0, each * full, each * near, window)
+        return cls(token, sum(_cost(p, config) for p in asking), each * full, each * near, window)
 
     def of_parts(self, parts: Iterable[Packed]) -> float:
         """Of one step's forward and backward passes."""
