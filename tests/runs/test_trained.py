@@ -88,3 +88,13 @@ def test_another_run_with_the_same_data_trains_nothing(
     assert {"tune"} < {e["stage"] for e in events if e["event"] == "stage.reused"}
     weights = [Path(o["folder"]) / "checkpoints/tune/model.safetensors" for o in (first, second)]
     assert weights[0].stat().st_ino == weights[1].stat().st_ino
+
+
+def test_where_and_in_which_passes_it_is_made_is_no_other_training(
+    taught: tuple[Project, dict[str, Any]], served: FakeServer
+) -> None:
+    project, first = taught
+    recipe(project, served)
+    changes = {"device": "cpu", "forward": 128, "checkpointing": "on", "compile": "off"}
+    again = project.go(*(f"--set=stages.tune.{name}={value}" for name, value in changes.items()))
+    assert again["folder"] == first["folder"] and len(list((project.workspace / "artifacts").iterdir())) == 1

@@ -28,6 +28,7 @@ from gristmill.runs.workspace import Workspace
 
 TUNE = {"kind": "train.sft", "model": "student", "context": 128, "batch": 256, "steps": 3, "threads": 1}
 TUNE |= {"lora": {"r": 4, "alpha": 8}, "warmup_steps": 1, "needs": ["clean"]}
+AROUND = ("threads", "processes", "strategy", "compile", "device", "forward", "checkpointing")
 
 pytestmark = pytest.mark.usefixtures("reader")
 
@@ -151,6 +152,19 @@ def test_weights_that_were_changed_after_the_run_are_named(made: Made, whole: Ma
     path.unlink()
     _, gone = weights_difference(then, now)
     assert gone and gone.fields[0][:2] == ("sha256", "missing")
+
+
+def test_a_training_in_other_passes_is_not_reproducible_here(made: Made) -> None:
+    """How much memory was free decides the passes, and these the last bits."""
+    path = made.folder.path / "checkpoints/tune/manifest.json"
+    manifest = json.loads(path.read_text())
+    assert set(manifest["metadata"]["around"]) == {*AROUND}
+    here = manifest["metadata"]["around"]["forward"]
+    manifest["metadata"]["around"] |= {"forward": 64, "compile": "on"}
+    path.write_text(json.dumps(manifest))
+    tune = made.verify().stages[-1]
+    assert tune.verdict == "not reproducible here" and tune.first
+    assert tune.why == ("compile was on, and is off here", f"forward was 64, and is {here} here")
 
 
 def test_an_answer_that_is_not_kept_is_an_error_that_names_it(made: Made) -> None:

@@ -218,6 +218,7 @@ def test_workers_end_when_their_parent_is_gone(tmp_path: Path, model_folder: Pat
 
 
 def test_what_cannot_be_sharded_is_refused_when_the_recipe_is_read(config: Make) -> None:
-    for changes in ({"optimizer": "adamw_8bit"}, {"lora": {"base": "nf4"}}):
+    for changes in ({"optimizer": "adamw_8bit"}, {"lora": {"base": "nf4"}}, {"new_tokens": ["<|note|>"]}):
         with pytest.raises(ValueError, match="cannot be sharded: set strategy: ddp"):
             config(processes=2, strategy="fsdp", **changes)
+    config(processes=2, strategy="fsdp", lora=None, new_tokens=["<|note|>"])

@@ -119,13 +119,15 @@ def test_evaluations_patience_and_the_best_models_survive_interruptions(
         assert contents(context("broken").folder / part) == contents(whole.folder / part)
 
 
-def test_other_threads_go_on_from_the_checkpoint_and_it_is_said(context: Make, config: Make, samples: Make) -> None:
+def test_other_surroundings_go_on_and_it_is_said(context: Make, config: Make, samples: Make) -> None:
     with pytest.raises(Cancelled):
         list(run(config(threads=1, steps=5), samples(12), context("one", stop_after=4)))
     again = context("one")
-    list(run(config(threads=2, steps=5), samples(12), again))
+    list(run(config(threads=2, checkpointing="on", forward=128, steps=5), samples(12), again))
     assert [m["resumed_step"] for m in again.metrics if "resumed_step" in m] == [4]
-    assert len(again.warnings) == 1 and "threads 2 instead of 1" in again.warnings[0]
+    (said,) = again.warnings
+    assert "threads 2 instead of 1" in said and "checkpointing on instead of off" in said
+    assert "forward 128 instead of 256" in said and "strategy" not in said and "compile" not in said
 
 
 def test_a_checkpoint_of_another_training_is_set_aside_and_said(context: Make, config: Make, samples: Make) -> None:
