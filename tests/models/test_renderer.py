@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,7 @@ from tests.models.chat_models import QWEN, SYSTEM_IN_USER, TRIMMING, smol, with_
 from gristmill.core.errors import ConfigError, InputError
 from gristmill.core.records import Message
 from gristmill.models.renderer import Renderer
+from gristmill.models.tokenizer import BOUNDLESS, load_vocabulary
 
 TEXTS = [
     "Hello world", "  lead  trail  ", "日本語テキスト 中文 한국어", "🙂👩\u200d👩\u200d👧 flag🇩🇪",
@@ -159,3 +162,33 @@ def test_a_turn_without_an_end_token_cannot_be_trained(tmp_path: Path) -> None:
     renderer = Renderer.load(with_template(tmp_path / "t", template))
     with pytest.raises(ConfigError, match="learn to stop"):
         renderer.chat(chat(("user", "Hi"), ("assistant", "Yo"), train=True))
+
+
+def test_a_prompt_that_does_not_open_the_answers_turn_is_refused(tmp_path: Path) -> None:
+    """It would never learn the opening, and would be asked to write it."""
+    bare = with_template(tmp_path / "bare", QWEN[: QWEN.index("{%- if add_generation_prompt")])
+    with pytest.raises(ConfigError, match=r"prompt ends before <\|im_start\|>"):
+        Renderer.load(bare).chat(chat(("user", "Hi"), ("assistant", "Yo"), train=True))
+
+
+def test_what_the_template_writes_behind_the_opening_may_stay_out_of_the_prompt(tmp_path: Path) -> None:
+    thought = "+ ('<repo_name>\\n<file_sep>' if message.role == 'assistant' else '') + message.content +"
+    renderer = Renderer.load(with_template(tmp_path / "thought", QWEN.replace("+ message.content +", thought)))
+    whole = renderer.chat(chat(("user", "Hi"), ("assistant", "Yo"), train=True))
+    prompt = renderer.chat(chat(("user", "Hi")), generate=True)
+    assert whole.text.startswith(prompt.text + "<repo_name>\n<file_sep>Yo")
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"n_positions": 128, "max_position_embeddings": None}, 128),
+        ({"text_config": {"max_position_embeddings": 64}}, 64),
+        ({"max_sequence_length": 32}, 32),
+        ({}, BOUNDLESS),
+    ],
+)
+def test_a_folders_context_is_what_its_config_says_in_its_own_word(tmp_path: Path, config: Any, context: int) -> None:
+    weights = with_template(tmp_path / "t", QWEN)
+    (tmp_path / "t" / "config.json").write_text(json.dumps({"model_type": "any", **config}))
+    assert load_vocabulary(weights).context == context

@@ -35,6 +35,10 @@ class Rendered:
         return sum(self.mask)
 
 
+class Misplaced(InputError):
+    """A span to train on that lies outside its text. The next sample may be fine."""
+
+
 @dataclass(frozen=True)
 class _Piece:
     """A stretch of text that becomes tokens on its own: one special token, or ordinary text."""
@@ -159,6 +163,7 @@ class Renderer:
         whole, prompt = self.chat([question, answer]), self.chat([question], generate=True)
         if whole.ids[: len(prompt.ids)] != prompt.ids:
             raise ConfigError("the chat template's prompt does not begin its conversation", "Use another model.")
+        self._require_opening(question, prompt)
         self._tokenizer.encode_special_tokens = False
         plain = self._tokenizer.encode(prompt.text, add_special_tokens=False).ids
         self._tokenizer.encode_special_tokens = True
@@ -166,6 +171,21 @@ class Renderer:
             raise ConfigError(
                 "this model's tokenizer depends on what stands before a piece of text, which is not supported",
                 "Use a model with a byte-level BPE tokenizer (SmolLM, Qwen, Llama 3, ...).",
+            )
+
+    def _require_opening(self, question: Message, prompt: Rendered) -> None:
+        """The prompt must open the answer's turn. What the model writes before an answer is never trained, and one that
+        was served an unopened turn would have to. A block of thought after the opening may be the model's own."""
+        answer = Message(role="assistant", content="Yes it is", train=((0, len("Yes it is")),))
+        whole, asked = self.chat([question, answer]), self.chat([question]).ids
+        begins = next((at for at, (a, b) in enumerate(zip(asked, whole.ids, strict=False)) if a != b), len(asked))
+        control = set(self._special.ids.values())
+        opening = next((at for at in range(begins, whole.mask.index(True)) if whole.ids[at] in control), 0)
+        if opening >= len(prompt.ids):
+            token = self.decode([whole.ids[opening]], special=True)
+            raise ConfigError(
+                f"the chat template's prompt ends before {token}, with which the assistant's turn begins",
+                "Let the template write the head of the assistant's turn where add_generation_prompt is true.",
             )
 
     def _structure(self, text: str, *, stop: bool) -> Iterator[_Piece]:
@@ -242,7 +262,7 @@ def _inside(train: TrainMask, content: str, cut: int, placed: str) -> tuple[Span
     """The supervised characters of a content as it stands in the conversation, `cut` characters gone from its left."""
     spans: tuple[Span, ...] = ((0, len(content)),) if train is True else train or ()
     if any(not 0 <= a <= b <= len(content) for a, b in spans):
-        raise InputError("a train span lies outside its text", "Spans are [start, end) in characters of the content.")
+        raise Misplaced("a train span lies outside its text", "Spans are [start, end) in characters of the content.")
     return tuple((max(a - cut, 0), min(b - cut, len(placed))) for a, b in spans)
 
 

@@ -28,6 +28,10 @@ _DATE = datetime(2024, 7, 26)
 """What `strftime_now` tells templates. Fixed: the same messages are the same tokens tomorrow (Llama's own fallback)."""
 
 
+class Unwritable(ConfigError):
+    """One conversation that the template does not write as it is. Another may be fine."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """How the template treats one message's content."""
@@ -80,7 +84,7 @@ class ChatTemplate:
             self._layouts[roles, generate] = found
         contents = [m.content for m in messages]
         if self._render(roles, contents, generate) != found.assemble(contents):
-            raise ConfigError(
+            raise Unwritable(
                 "the model's chat template changes the text of these messages, so their tokens cannot be told apart",
                 "Leave out what the template treats in its own way (for example <think> blocks).",
             )
@@ -93,7 +97,7 @@ class ChatTemplate:
         for role, mark in zip(roles, marks, strict=True):
             before, hit, rest = rest.partition(mark)
             if not hit or mark in rest:
-                raise ConfigError(
+                raise Unwritable(
                     f"the model's chat template leaves out or repeats a {role} message",
                     f"Use conversations without this {role} message, or another model.",
                 )
@@ -117,9 +121,9 @@ class ChatTemplate:
                     _refuse("it makes more than 20 million characters")
             return "".join(pieces)
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
-            raise ConfigError(
-                f"the model's chat template refuses {' → '.join(roles)}: {error}",
-                "Change the roles or their order, or use another model.",
+            raise Unwritable(
+                f"the model's chat template refuses a conversation: {error}",
+                f"Its roles are {' → '.join(roles)}: change them or their order, or use another model.",
             ) from error
 
 

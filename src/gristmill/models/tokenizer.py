@@ -29,6 +29,10 @@ _PATTERNS = {"llama-bpe": _LLAMA3, "llama3": _LLAMA3, "llama-v3": _LLAMA3, "qwen
 _DIGITS_THEN_GPT2 = ("smollm", "starcoder", "refact", "command-r")
 _GPT2 = ("gpt-2", "phi-2")
 SUPPORTED = (*_PATTERNS, *_DIGITS_THEN_GPT2, *_GPT2)
+BOUNDLESS = 1 << 40
+"""The context of a model whose files state no limit: its positions are computed, or it has none."""
+_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len")
+"""What config.json calls the context: Llama and most others; GPT-2, GPT-J and CodeGen; the first GPT; OLMo; MPT."""
 _LOOKS_CONTROL = re.compile("<[|\uff5c].*[|\uff5c]>", re.DOTALL)
 
 
@@ -52,7 +56,7 @@ class Vocabulary:
     eos: int
     ends: frozenset[int]  # ids at which generation stops, as the model's files say
     bos: int | None  # put before plain text, where the model was trained so
-    context: int
+    context: int  # tokens that the model reads, or BOUNDLESS
     names: dict[str, str] = field(default_factory=dict)  # bos_token, eos_token, ...: what templates may ask for
     files: tuple[Path, ...] = ()  # an HF folder's own tokenizer files
     added: tuple[int, ...] = ()  # ids that `extended` gave: tokens no weights know yet
@@ -118,7 +122,7 @@ def _from_gguf(file: GgufFile) -> Vocabulary:
         eos=eos,
         ends=frozenset(ends),
         bos=file.get("tokenizer.ggml.bos_token_id") if file.get("tokenizer.ggml.add_bos_token") else None,
-        context=file.arch("context_length", 0),
+        context=file.arch("context_length") or BOUNDLESS,
         names={name: tokens[at] for name, at in ids.items() if at is not None},
     )
 
@@ -215,10 +219,14 @@ def _from_folder(folder: Path) -> Vocabulary:
         eos=eos,
         ends=frozenset({eos, *(stops if isinstance(stops, list) else [stops])}),
         bos=start[0] if start and start[0] != eos else None,
-        context={**config, **config.get("text_config", {})}.get("max_position_embeddings", 0),
+        context=_context(config | (config.get("text_config") or {})),
         names=names,
         files=tuple(folder / name for name in _FOLDER_FILES if (folder / name).is_file()),
     )
+
+
+def _context(config: dict[str, Any]) -> int:
+    return next((int(config[name]) for name in _LENGTHS if config.get(name)), BOUNDLESS)
 
 
 def control_of(tokenizer: Tokenizer) -> dict[str, ControlToken]:
@@ -267,7 +275,7 @@ def save_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **({"model_max_length": vocabulary.context} if vocabulary.context else {}),
+        **({"model_max_length": vocabulary.context} if vocabulary.context < BOUNDLESS else {}),
         "clean_up_tokenization_spaces": False,
         **vocabulary.names,
     }
