@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
+from gristmill.core.errors import ConfigError
 from gristmill.models.lora import LoraConfig, attach
 from gristmill.models.lora_linear import LoraLinear
 
@@ -105,3 +106,16 @@ def test_disabled_and_merged_adapters_are_as_in_peft() -> None:
             assert torch.equal(fused(input_ids=ids).logits, plain(input_ids=ids).logits)
         fused.merge_adapter()
         torch.testing.assert_close(fused(input_ids=ids).logits, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens", "nothing"])
+def test_what_takes_no_adapter_is_refused_by_name(target: str) -> None:
+    with pytest.raises(ConfigError, match=f"takes no adapter in this model: {target}") as told:
+        _pair(targets=["q_proj", target])
+    assert told.value.hint.endswith("down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj.")
+
+
+def test_a_score_head_takes_no_adapter() -> None:
+    config = LlamaConfig(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=1)
+    with pytest.raises(ConfigError, match="takes no adapter in this model: score"):
+        attach(LlamaForSequenceClassification(config), LoraConfig(r=4, targets=["score"]))

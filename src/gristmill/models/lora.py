@@ -45,15 +45,18 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     import torch
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     from gristmill.models.lora_linear import fuse
 
-    linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    heads = {id(model.get_output_embeddings()), id(getattr(model, SCORE, None))}
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
+    linear = {name.rpartition(".")[2] for name, m in layers.items() if id(m) not in heads}
     unknown = [] if config.targets == "all-linear" else [t for t in config.targets if t not in linear]
     if unknown or not config.targets:
         raise ConfigError(
-            f"lora.targets names no linear layer of this model: {', '.join(unknown) or 'the list is empty'}",
-            f"It has: {', '.join(sorted(linear))}.",
+            f"lora.targets names what takes no adapter in this model: {', '.join(unknown) or 'the list is empty'}",
+            f"Its linear layers, but for its head, are: {', '.join(sorted(linear))}.",
         )
     scored = hasattr(model, SCORE)
     peft = PeftConfig(
@@ -63,6 +66,7 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     )  # fmt: skip
     with warnings.catch_warnings():  # peft 0.21 reads a property that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # it sees how GPT-2's layers lie
         adapted = get_peft_model(model, peft, autocast_adapter_dtype=True)
     fuse(adapted)
     if scored:  # a score head begins at nothing, and is small: it is trained whole

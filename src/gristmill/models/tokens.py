@@ -129,9 +129,11 @@ class HeadBeside(nn.Module):
         return _whole(self.base.float(), self.rows, self.first)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if self.bias is not None and len(self.bias) < len(self.weight):
-            return F.linear(hidden, self.weight, F.pad(self.bias, (0, len(self.weight) - len(self.bias))))
-        return F.linear(hidden, self.weight, self.bias)
+        whole: torch.Tensor = self.weight  # put together once
+        bias: torch.Tensor | None = self.bias
+        if bias is not None and len(bias) < len(whole):
+            bias = F.pad(bias, (0, len(whole) - len(bias)))
+        return F.linear(hidden, whole, bias)
 
 
 def _whole(base: torch.Tensor, rows: torch.Tensor, first: int) -> torch.Tensor:
