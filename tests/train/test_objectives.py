@@ -227,6 +227,25 @@ def test_too_long_a_pair_is_dropped_or_cut(model_folder: Path, config: Make) -> 
     assert [len(tokens) for tokens in example.sequences][1] == 64
 
 
+@pytest.mark.parametrize("kind", ["train.dpo", "train.reward"])
+def test_equal_answers_are_no_pair(kind: str, model_folder: Path, config: Make) -> None:
+    """Equal as they stand, or once they are cut: behind the context lies what differs."""
+    renderer = renderer_of(model_folder)
+    cut = objective_of(config(kind=kind, context=64, truncation="cut"))
+
+    def pair(question: str, *answers: str) -> Sample:
+        chosen, rejected = ((say("assistant", answer, train=True),) for answer in answers)
+        asked = (say("user", question),)
+        return Sample(form="preference", kind="qa", messages=asked, chosen=chosen, rejected=rejected)
+
+    alike = [pair("Is it?", "Yes.", "Yes."), pair("Is it? " * 50, "Yes.", "No.")]
+    alike.append(pair("Is it?", "Not at all. " * 30 + "a", "Not at all. " * 30 + "b"))
+    for sample in alike:
+        with pytest.raises(Reject, match="nothing tells the two answers apart"):
+            cut.examples(sample, renderer)
+    assert len(cut.examples(pair("Is it?", "Yes.", "Yes. Yes."), renderer)) == 1
+
+
 def test_a_prompt_is_answered_by_another_prompt_beside_it(model_folder: Path, config: Make) -> None:
     """Two ratings of one prompt, as they stand in tables, are never each other's mismatch; the last takes from the
     first."""

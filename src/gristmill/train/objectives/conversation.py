@@ -31,7 +31,15 @@ def pair(sample: Sample, renderer: Renderer, config: TrainConfig) -> Example:
     in both."""
     prompt = [message.model_copy(update={"train": False}) for message in sample.messages]
     made = (conversation([*prompt, *said], sample, renderer, config) for said in (sample.chosen, sample.rejected))
-    return Example(tuple(made))
+    return told_apart(Example(tuple(made)))
+
+
+def told_apart(example: Example) -> Example:
+    """The pair, if its two sequences differ: of equal ones a loss learns nothing, or that one is better than itself."""
+    chosen, rejected = example.sequences
+    if np.array_equal(chosen.ids, rejected.ids):
+        raise Reject("nothing tells the two answers apart", "they are the same tokens, or are where the context ends")
+    return example
 
 
 def fitted(tokens: Tokens, config: TrainConfig) -> Tokens:

@@ -18,7 +18,7 @@ from gristmill.models.renderer import Renderer
 from gristmill.train.batch import Said
 from gristmill.train.kinds import RewardConfig
 from gristmill.train.objective import Loss, Objective
-from gristmill.train.objectives.conversation import pair
+from gristmill.train.objectives.conversation import pair, told_apart
 from gristmill.train.packing import Example, Tokens
 
 
@@ -30,7 +30,7 @@ class Reward(Objective):
     labels = ("reward",)
 
     def examples(self, sample: Sample, renderer: Renderer) -> list[Example]:
-        return [until_padding(pair(sample, renderer, self.config), renderer.pad)]
+        return [told_apart(until_padding(pair(sample, renderer, self.config), renderer.pad))]
 
     def loss(self, said: Said, *, total: float, estimate: float) -> Loss:
         del estimate
