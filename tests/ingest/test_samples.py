@@ -148,6 +148,22 @@ def test_a_bad_row_is_named_by_its_place_and_the_others_are_read(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "place"),
+    [
+        ("t.jsonl", '{"text": "a"}\n{"text": "\\ud800"}\n{"text": "b"}\n', "line 2"),
+        ("t.json", '[{"text": "a"}, {"text": "\\ud800"}, {"text": "b"}]', "row 2"),
+        ("t.csv", 'messages\n"[{""role"": ""user"", ""content"": ""\\udfff""}]"\n', "line 2"),
+    ],
+)
+def test_half_a_character_is_a_bad_row(tmp_path: Path, file: str, text: str, place: str) -> None:
+    (tmp_path / file).write_text(text)
+    taken, (dropped,) = read(tmp_path, file)
+    assert [sample.text for sample in taken] == ([] if file == "t.csv" else ["a", "b"])
+    assert dropped.detail.startswith(place)
+    assert "surrogate" in dropped.detail
+
+
 def test_what_the_recipe_says_of_rows(tmp_path: Path) -> None:
     row = {"content": "Orvale.", "label": None, "prompt": "p", "completion": "c"}
     made = one(tmp_path, row, names={"text": "content"}, format="text", split="validation", language="de")

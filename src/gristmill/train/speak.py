@@ -36,24 +36,37 @@ class Speaker:
         self.path = folder / SAMPLES
         self.every = learner.config.sample_every
         self.prompts = learner.config.sample_prompts
+        self.asked = [self._ask(prompt) for prompt in self.prompts] if self.every else []
         if self.every:
             cut_back(self.path, at=at)
 
     def speak(self, step: int) -> None:
         if not self.every or step % self.every:
             return
-        said = [{"step": step, "prompt": prompt, **self._answer(prompt)} for prompt in self.prompts]
+        pairs = zip(self.prompts, self.asked, strict=True)
+        said = [{"step": step, "prompt": prompt, **self._answer(ids)} for prompt, ids in pairs]
         with self.path.open("ab") as file:
             file.writelines(orjson.dumps(one) + b"\n" for one in said)
 
-    def _answer(self, prompt: str) -> dict[str, str | bool]:
-        """As a chat where the model has a template, else as a text to go on with. `finished`: it stopped by itself."""
+    def _ask(self, prompt: str) -> list[int]:
+        """As a chat where the model has a template, else as a text to go on with, begun as texts are trained."""
         renderer = self.renderer
-        asked = [Message(role="user", content=prompt)]
-        ids = renderer.chat(asked, generate=True).ids if renderer.chats else renderer.encode(prompt)
+        if renderer.chats:
+            ids = renderer.chat([Message(role="user", content=prompt)], generate=True).ids
+        else:
+            ids = [*([] if renderer.bos is None else [renderer.bos]), *renderer.encode(prompt)]
+        if not 0 < len(ids) < renderer.context:
+            raise ConfigError(
+                f"a prompt of sample_prompts has {len(ids)} tokens, the model reads {renderer.context}: {prompt!r:.50}",
+                "Ask something shorter." if ids else "Give a model without a chat template a text to go on with.",
+            )
+        return ids
+
+    def _answer(self, ids: list[int]) -> dict[str, str | bool]:
+        """`finished`: it stopped by itself."""
         answer = self._generate(ids)
-        finished = bool(answer) and answer[-1] in renderer.stop_ids
-        return {"text": renderer.decode(answer), "finished": finished}
+        finished = bool(answer) and answer[-1] in self.renderer.stop_ids
+        return {"text": self.renderer.decode(answer), "finished": finished}
 
     @torch.no_grad()
     def _generate(self, ids: list[int]) -> list[int]:
@@ -63,7 +76,7 @@ class Speaker:
         asked = torch.tensor([ids], device=learner.device)
         greedy = GenerationConfig(
             do_sample=False,
-            max_new_tokens=min(LONGEST, max(1, self.renderer.context - len(ids))),
+            max_new_tokens=min(LONGEST, self.renderer.context - len(ids)),
             eos_token_id=sorted(self.renderer.stop_ids),
             pad_token_id=self.renderer.eos,
             use_cache=True,
