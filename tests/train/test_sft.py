@@ -116,6 +116,9 @@ def test_nothing_to_train_on_is_an_error_that_says_so(context: Make, config: Mak
         list(run(config(), [s.marked(split="test") for s in samples(3)], context()))
     with pytest.raises(InputError, match="no sample is marked for validation"):
         list(run(config(eval_every=2), samples(3), context()))
+    with pytest.raises(InputError, match=r"marked for validation can be used: longer than the context \(1\)"):
+        held = _chat(True, answer="far " * 200).marked(split="validation")
+        list(run(config(eval_every=2), [*samples(3), held], context()))
     with pytest.raises(ConfigError, match="the model reads 256"):
         list(run(config(context=512), samples(3), context()))
 
@@ -125,6 +128,52 @@ def test_what_cannot_be_trained_on_is_dropped_with_its_reason(context: Make, con
     result = list(run(config(steps=1), [_chat(False), _chat(True, answer="far " * 200), long_text], context()))
     reasons = [r.reason for r in result if isinstance(r, Dropped)]
     assert reasons == ["nothing to train on", "longer than the context"]
+
+
+def test_what_the_template_refuses_is_dropped_with_its_words(
+    context: Make, config: Make, samples: Make, tmp_path: Path, model_folder: Path
+) -> None:
+    settings = json.loads((model_folder / "tokenizer_config.json").read_bytes())
+    refusal = "{% for m in messages if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endfor %}"
+    (tmp_path / "strict.jinja").write_text(refusal + settings["chat_template"])
+    strict = config(steps=1, chat_template="strict.jinja")
+    tool = Sample(form="chat", kind="qa", messages=(*_chat(True).messages[:1], Message(role="tool", content="x")))
+    outside = Sample(form="text", kind="passage", text="Orvale.", train=((0, 99),))
+    ctx = context()
+    ctx.base = tmp_path
+    result = list(run(strict, [*samples(3), tool, outside], ctx))
+    reasons = [r.reason for r in result if isinstance(r, Dropped)]
+    assert reasons == [
+        "the model's chat template refuses a conversation: no tools here",
+        "a train span lies outside its text",
+    ]
+    with pytest.raises(InputError, match=r"no sample to train on: .*no tools here \(1\)"):
+        list(run(strict, [tool], ctx))
+
+
+def gpt2_folder(folder: Path, model_folder: Path) -> Path:
+    """A tiny GPT-2: its config calls the context n_positions, and its layers lie the other way round."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    settings = GPT2Config(vocab_size=400, n_positions=128, n_embd=32, n_layer=1, n_head=2, eos_token_id=2)
+    GPT2LMHeadModel(settings).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((model_folder / name).read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "alpha": 8}, {"r": 4, "alpha": 8, "targets": ["c_attn"]}])
+def test_a_gpt2_folder_is_trained(
+    context: Make, config: Make, samples: Make, tmp_path: Path, model_folder: Path, lora: Any
+) -> None:
+    ctx = context()
+    ctx.model = gpt2_folder(tmp_path / "gpt2", model_folder)
+    asking = {"sample_every": 4, "sample_prompts": ["When?"]}
+    made = checkpoint_of(list(run(config(lora=lora, steps=4, learning_rate=0.01, **asking), samples(4), ctx)))
+    assert made.step == 4
+    assert ctx.losses[-1] < ctx.losses[0]
+    with pytest.raises(ConfigError, match="the model reads 128"):
+        list(run(config(lora=lora, context=256), samples(4), ctx))
 
 
 @pytest.mark.parametrize(

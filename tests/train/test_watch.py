@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,21 @@ def test_a_score_head_is_not_asked(context: Make, config: Make) -> None:
     asking = settings.model_copy(update={"sample_every": 1, "sample_prompts": ["x"]})
     with pytest.raises(ConfigError, match="answers nothing"):
         list(run(asking, labelled, context()))
+
+
+def test_a_model_without_a_template_goes_on_with_a_text_of_some_tokens(
+    context: Make, config: Make, samples: Make, tmp_path: Path, model_folder: Path
+) -> None:
+    settings = json.loads((model_folder / "tokenizer_config.json").read_bytes())
+    shutil.copytree(model_folder, tmp_path / "base")
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": None}))
+    ctx, texts = context(), samples(0, texts=4)
+    ctx.model = tmp_path / "base"
+    for prompt in ("", "Orvale " * 300):
+        with pytest.raises(ConfigError, match="a prompt of sample_prompts has"):
+            list(run(config(steps=1, sample_every=1, sample_prompts=[prompt]), texts, ctx))
+    list(run(config(steps=1, sample_every=1, sample_prompts=["Orvale"]), texts, ctx))
+    assert [row["prompt"] for row in lines(ctx.folder / "samples.ndjson")] == ["Orvale"]
 
 
 def test_sharded_weights_are_not_asked() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from gristmill.core.errors import InputError, Reject
 from gristmill.core.records import Sample
-from gristmill.models.renderer import Rendered, Renderer
+from gristmill.models.renderer import Misplaced, Rendered, Renderer
+from gristmill.models.template import Unwritable
 from gristmill.train.objective import Objective
 from gristmill.train.packing import Example
 
@@ -24,7 +25,10 @@ def examples_of(sample: Sample, objective: Objective, renderer: Renderer) -> lis
     """A sample as its objective sees it. Raises Reject where it cannot use it."""
     if sample.form not in objective.forms:
         raise Reject(f"a {sample.form} sample", f"this objective learns from {', '.join(sorted(objective.forms))}")
-    return objective.examples(sample, renderer)
+    try:
+        return objective.examples(sample, renderer)
+    except (Unwritable, Misplaced) as error:
+        raise Reject(error.message, error.hint) from error
 
 
 def tokens_in(samples: Iterable[Sample], objective: Objective, renderer: Renderer) -> int:
@@ -76,6 +80,11 @@ class Tally:
         if sample.form not in self.shown:
             self._show(sample, made[0])
 
+    @property
+    def reasons(self) -> str:
+        """Why samples were dropped, the most frequent reasons first."""
+        return ", ".join(f"{reason} ({count})" for reason, count in self.dropped.most_common(5))
+
     def _show(self, sample: Sample, example: Example) -> None:
         texts = [
             marked_text(Rendered(tokens.ids.tolist(), tokens.mask.tolist(), ""), self.renderer)
@@ -105,9 +114,8 @@ def mask_report(train: Tally, validation: Tally, objective: Objective) -> dict[s
     """What the loss will see: counts by form and kind, tokens, share, and one sample of each form as it is trained on.
     Raises InputError when there is nothing to learn."""
     if not train.samples or (objective.head == "tokens" and not train.supervised):
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in train.dropped.most_common())
         raise InputError(
-            "no sample to train on" + (f": {reasons}" if reasons else ""),
+            "no sample to train on" + (f": {train.reasons}" if train.dropped else ""),
             "Samples whose mark `split` is missing or `train` are trained on, where a message or text is marked to be "
             "trained. Look at what the stage takes with: gristmill show RUN records",
         )

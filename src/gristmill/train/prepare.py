@@ -152,7 +152,13 @@ class Preparation:
                     message = "stopped while samples were turned into tokens"
                     raise Cancelled(message, "Run the same command again: it begins with them anew.")
             report = mask_report(tallies["train"], tallies["validation"], self.objective)
-        if self.config.eval_every and not tallies["validation"].samples:
+        held = tallies["validation"]
+        if self.config.eval_every and not held.samples:
+            if held.dropped:
+                raise InputError(
+                    f"eval_every is set, and no sample that is marked for validation can be used: {held.reasons}",
+                    "Mend those samples or mark others, or leave eval_every and patience out.",
+                )
             raise InputError(
                 "eval_every is set, and no sample is marked for validation",
                 "Mark some with a curate.split stage (validation: 0.1), or leave eval_every and patience out.",
