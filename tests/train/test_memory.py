@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from gristmill.core.errors import ConfigError
 from gristmill.models.weights import Weights, locate
 from gristmill.train import memory
 from gristmill.train.memory import Sizes, choose, host_memory, measure, plan_memory
+from gristmill.train.order import Order
 from gristmill.train.run import run
 
 Make = Callable[..., Any]
@@ -93,6 +95,23 @@ def test_checkpointing_is_chosen_only_where_memory_needs_it(tmp_path: Path, conf
     assert rich is not None and not rich.checkpointing and rich.forward == 1024
     poor = choose(settings, sizes, device="cpu", available=rich.peak - 1, host=10**11)
     assert poor is not None and poor.checkpointing
+
+
+@pytest.mark.parametrize("kind", ["train.dpo", "train.reward"])
+def test_a_pair_in_a_pass_of_its_own_is_planned_for(kind: str, tmp_path: Path, config: Make) -> None:
+    """A pair is never separated: a row holds both of its answers, each as long as the context."""
+    settings = config(kind=kind, context=512, batch=512)
+    sizes = _measured(tmp_path, config, kind=kind, context=512)
+    plan = choose(settings, sizes, device="cpu", available=10**12, host=10**12)
+    single = choose(config(context=512, batch=512), sizes, device="cpu", available=10**12, host=10**12)
+    assert plan is not None and single is not None
+    pairs = Order(np.random.default_rng(0).integers(40, 1025, 200), settings.context, 0, 1)
+    largest = max(int(pairs.lengths[list(row)].sum()) for row in pairs.passes(pairs.epoch(0), tokens=plan.forward))
+    assert largest > single.forward
+    assert plan.forward >= largest
+    assert plan.activations == 2 * single.activations
+    asked = choose(settings.model_copy(update={"forward": 64}), sizes, device="cpu", available=10**12, host=10**12)
+    assert asked is not None and asked.activations == plan.activations  # a row is the least that is read
 
 
 def test_sharding_and_processes_count(tmp_path: Path, config: Make) -> None:

@@ -40,6 +40,8 @@ class TrainConfig(StageConfig):
 
     rates: ClassVar[tuple[float, float]] = (LORA_RATE, FULL_RATE)
     """Learning rates when none is given: with adapters, and with all weights."""
+    sequences: ClassVar[int] = 1
+    """How many an example holds, each as long as the context at most: two of a pair."""
 
     model: Role = Field(description="The model to train: a role whose weights are at hand")
     lora: Lora | None = Field(Lora(), description="Adapters to train; null trains all weights")
@@ -141,6 +143,11 @@ class TrainConfig(StageConfig):
             return self.steps
         step = max(1, self.batch // self.context) * self.context
         return max(1, ceil((self.tokens or tokens * self.epochs_or_default) / step))
+
+    @property
+    def row(self) -> int:
+        """Tokens that a packed row may hold: the context, or a longest example."""
+        return self.context * self.sequences
 
     @property
     def rate(self) -> float:

@@ -26,6 +26,7 @@ class PreferenceConfig(TrainConfig):
     """Direct preference optimisation and its relatives, on preference samples."""
 
     rates: ClassVar[tuple[float, float]] = (5e-5, 5e-6)
+    sequences: ClassVar[int] = 2
 
     kind: Literal["train.dpo"]
     loss: Literal["dpo", "ipo", "orpo", "simpo"] = Field(
@@ -87,6 +88,7 @@ class RewardConfig(ScoreConfig):
     """A reward model on preference samples: the model's layers with a head that gives one score."""
 
     rates: ClassVar[tuple[float, float]] = (2e-4, 2e-5)
+    sequences: ClassVar[int] = 2
 
     kind: Literal["train.reward"]
     margin: float = Field(0.0, ge=0, description="How far the chosen score shall lead")

@@ -15,6 +15,8 @@ of which T are trained, products in c bytes (2 in bf16, 4 in fp32), in every lay
                   in c bytes; and its copy in bf16
     writing       after the last step, the merged weights in fp32, P · 4, on the host
 
+A pass reads `forward` tokens, or one row: the context, or both sequences of a pair, each as long as that.
+
 With one forward pass a step, gradients grow as activations go: the larger of the two counts, not their sum. fsdp
 divides weights, gradients and state by the processes, and holds the largest layer and the embeddings whole. `SPARE` and
 `BESIDE` are for what the allocator keeps and kernels need in between.
@@ -124,7 +126,7 @@ def plan_memory(config: TrainConfig, weights: Weights, *, labels: int = 0, kept:
             with atomic(kept) as file:
                 file.write(orjson.dumps(plan.as_dict(), option=orjson.OPT_INDENT_2))
         return plan
-    need = _plan(config, sizes, device, config.context, config.checkpointing != "off", free, host)
+    need = _plan(config, sizes, device, config.row, config.checkpointing != "off", free, host)
     kind = "the device's memory" if device == "cuda" else "memory"
     most, have = need.peak, free
     if need.peak <= free:
@@ -159,8 +161,8 @@ def choose(
     config: TrainConfig, sizes: Sizes, *, device: Literal["cpu", "cuda"], available: int, host: int
 ) -> Plan | None:
     """The largest forward pass that fits, without recomputing activations if that can be; None if nothing does."""
-    most = config.forward or min(ON_DEVICE if device == "cuda" else ON_HOST, max(config.batch, config.context))
-    least = config.forward or config.context
+    most = config.forward or min(ON_DEVICE if device == "cuda" else ON_HOST, max(config.batch, config.row))
+    least = config.forward or config.row
     for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[config.checkpointing]:
         forward = max(most, least)
         while True:
@@ -182,7 +184,7 @@ def _plan(
     available: int,
     host: int,
 ) -> Plan:
-    read = max(forward, config.context)
+    read = max(forward, config.row)
     activations = sizes.fixed + read * sizes.per_token
     if checkpointing:
         kept = sizes.layers * sizes.hidden * read * 4
@@ -193,7 +195,7 @@ def _plan(
     head = _head(sizes, read, half=config.dtype == "bf16")
     shards = config.processes if config.strategy == "fsdp" else 1
     gathered = (sizes.largest_layer * 2 + sizes.head) * 4 if shards > 1 else 0
-    single = forward >= config.batch
+    single = read >= max(1, config.batch // config.context) * config.row
     passing = max(activations + head, gradients // shards) if single else activations + head + gradients // shards
     alone = (resident + optimizer) // shards + gathered + passing
     together = config.processes if device == "cpu" else 1
@@ -233,7 +235,7 @@ def _advice(config: TrainConfig, weights: Weights, labels: int, device: Any, fre
     changes: dict[str, dict[str, Any]] = {
         f"context: {config.context // n}": {"context": config.context // n} for n in (2, 4)
     }
-    changes |= {f"forward: {config.context}": {"forward": config.context}} if config.forward else {}
+    changes |= {f"forward: {config.row}": {"forward": config.row}} if config.forward else {}
     changes |= {"checkpointing: auto": {"checkpointing": "auto"}} if config.checkpointing == "off" else {}
     changes |= {"lora: {}": {"lora": type(config).model_fields["lora"].default}} if config.lora is None else {}
     changes |= {"optimizer: adamw_8bit": {"optimizer": "adamw_8bit"}} if config.lora is None else {}
