@@ -3,15 +3,18 @@ nothing."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
 from gristmill.train.learner import Learner
+from gristmill.train.loop import Course
 from gristmill.train.objectives.sft import Supervised
 from gristmill.train.packing import Example, Packed, Tokens
 from gristmill.train.packing import collate as collate_examples
@@ -112,3 +115,46 @@ def test_only_supervised_targets_shape_the_head(model: Any, config: Any) -> None
     beside = _gradients(learner, [collate([seen, unseen])])
     assert alone[0] == beside[0]
     _same(alone[1], beside[1])
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Examples in memory."""
+
+    examples: list[Example]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.array([len(example) for example in self.examples], np.int64)
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        return np.array([example.supervised for example in self.examples], np.float64)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_validation_is_read_in_passes_as_full_as_can_be(packing: bool, model: Any, config: Any) -> None:
+    """As few passes as `forward` allows, and the loss that a pass for each example gives."""
+    rng = np.random.default_rng(4)
+    lengths = rng.integers(3, 65, 60)
+    given = _Held([Example((Tokens(rng.integers(3, 400, n), np.ones(n, bool)),)) for n in lengths])
+    learner = learner_of(model, config(lora=None, dtype="fp32"))
+    losses, passes = [], []
+    for forward in (1, 64, 512):
+        settings = config(context=64, packing=packing, forward=forward)
+        lesson = Course.of(settings, given, given, seed=1).validation
+        assert lesson is not None
+        assert lesson.tokens == lengths.sum() and max(len(part.ids) for part in lesson.parts) <= max(forward, 64)
+        losses.append(learner.evaluate(lesson.parts, total=lesson.total).loss)
+        passes.append(len(lesson.parts))
+    alone = [collate_examples([example]) for example in given.examples]
+    losses.append(learner.evaluate(alone, total=float(given.sizes.sum())).loss)
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-6)
+    assert passes[0] == passes[1] < 60
+    assert passes[2] == -(-int(lengths.sum()) // 512)  # none could be saved

@@ -172,11 +172,12 @@ class Course:
 
     @cached_property
     def validation(self) -> Lesson | None:
-        """Laid out as it is read: however many samples are held out, they are never in memory together."""
+        """In passes as full as can be, each laid out as it is read: however many samples are held out, they are never
+        in memory together."""
         if not len(self.held):
             return None
-        order = Order(self.held.lengths, self.config.context, 0, 1, self.config.packing)
-        parts = Laid(order.epoch(0), lambda row: self._packed(self.held, row, "validation"))
+        passes = Order(self.held.lengths, max(self.config.row, self.forward), 0, 1).epoch(0)
+        parts = Laid(passes, lambda row: self._packed(self.held, row, "validation"))
         return Lesson(parts, float(self.held.sizes.sum()))
 
     def _packed(self, given: Given, row: Row, split: str) -> Packed:
