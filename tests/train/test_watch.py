@@ -14,6 +14,9 @@ import torch
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.records import Sample
+from gristmill.models.load import load_model
+from gristmill.models.tokens import add_rows, renderer_of, train_rows
+from gristmill.models.weights import locate
 from gristmill.train.config import TrainConfig
 from gristmill.train.packing import Example, Tokens, collate
 from gristmill.train.run import run
@@ -48,7 +51,7 @@ def test_every_step_has_a_row_in_both_files(context: Make, config: Make, samples
         table = list(csv.DictReader(file))
     assert [{k: float(v) for k, v in row.items() if v} for row in table] == rows
     machine = json.loads((ctx.folder / "machine.json").read_text())
-    assert machine["peak_tflops"] > 0 and machine["threads"] == 1 and machine["dtype"] == "bf16"
+    assert machine["peak_tflops"] > 0 and machine["threads"] == 1 and machine["dtype"] == "bf16" and machine["packed"]
 
 
 def test_no_step_is_there_twice_or_missing_after_a_crash(context: Make, config: Make, samples: Make) -> None:
@@ -171,6 +174,18 @@ def test_the_work_of_a_step_is_what_torch_counts(model_folder: Path) -> None:
     assert frozen.token == pytest.approx(work.token * 4 / 6) and frozen.pair == work.pair
     short = [collate([Example((Tokens(ids[0, :20].numpy(), part.ids[:20] > 0),)) for _ in range(3)])]
     assert work.of_parts(short) < work.of_parts([part])  # the same tokens, fewer pairs
+
+
+def test_new_rows_work_with_the_head_alone(model_folder: Path) -> None:
+    """They are read of a table and asked of the head; other layers do no more than before."""
+    weights = locate(str(model_folder), base=Path("/"))
+    model: Any = load_model(weights, dtype="float32")
+    model.requires_grad_(False)
+    before = Work.of(model)
+    add_rows(model, renderer_of(weights, new_tokens=["<|note|>", "zyxwv"]), seed=1, apart=True)
+    train_rows(model)
+    work = Work.of(model)
+    assert (work.token, work.asked) == (before.token, before.asked + 6 * 2 * model.config.hidden_size)
 
 
 def test_the_peak_is_measured_once_and_draws_no_number() -> None:
