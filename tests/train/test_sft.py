@@ -81,7 +81,7 @@ def test_patience_stops_and_keeps_the_best(context: Make, config: Make, samples:
     best = min(evals, key=lambda step: evals[step])
     assert len(ctx.losses) == best + 6 < 200
     assert record.step == best
-    assert record.metrics["best_eval_loss"] == evals[best]
+    assert record.metrics["best_eval_loss"] == record.metrics["eval_loss"] == evals[best]
     again = context("again", stop_after=best + 3)
     with pytest.raises(Cancelled):
         list(run(settings, [*samples(6, texts=0), *held], again))
