@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def test_the_weights_stand_in_the_run_and_its_page_shows_the_loss(taught: tuple[
     assert verify(folder / "checkpoints/tune").step == 4
     page = (folder / "report.html").read_text()
     assert "Training: tune" in page and ">training loss</" in page
+    assert re.search(r"([1-9]\d*) of \1 conversations and texts teach where to stop", page)
     [made] = json.loads(project.run("show", "taught", "records", "--stage", "tune", "--json").stdout)
     assert made["step"] == 4 and (project.workspace / made["marks"]["folder"]).is_dir()
     assert "tune" in project.run("show", "taught", "lineage", made["id"]).stdout

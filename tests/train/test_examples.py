@@ -15,10 +15,11 @@ from gristmill.core.errors import ConfigError, InputError, Reject
 from gristmill.core.records import Message, Sample
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import locate
-from gristmill.train.examples import CLOSE, OPEN, Tally, examples_of, mask_report
+from gristmill.train.examples import CLOSE, OPEN, Tally, endless, examples_of, mask_report
 from gristmill.train.kinds import ClassifyConfig, KtoConfig, PreferenceConfig
 from gristmill.train.objective import Objective, objective_of
 from gristmill.train.packing import Example, Tokens, collate
+from gristmill.train.run import run
 
 Make = Callable[..., Any]
 
@@ -140,6 +141,67 @@ def test_both_sides_of_a_pair_fit_the_context(renderer: Renderer) -> None:
     assert report["stop_supervised"] is True
 
 
+SPANS = ((0, 2),)
+PARTLY = chat(user("When?"), answer("In 1720.", SPANS))
+WHOLE = chat(user("When?"), answer("In 1720."))
+LINE = Sample(form="text", kind="passage", text="Orvale lies by the river. Page 3", train=((0, 25),))
+PAGE = Sample(form="text", kind="passage", text="Orvale lies by the river. " * 30)
+
+
+@pytest.mark.parametrize(
+    ("given", "stops"),
+    [
+        ([WHOLE, PAGE], (2, 0)),  # a text in pieces ends once
+        ([PAGE], (1, 0)),
+        ([WHOLE, PARTLY, LINE], (1, 2)),
+        ([LINE], (0, 1)),
+    ],
+)
+def test_what_teaches_to_stop_is_counted(
+    given: list[Sample], stops: tuple[int, int], config: Make, renderer: Renderer
+) -> None:
+    report = report_of(objective_of(config(context=64)), renderer, *given)
+    assert report["stops"] == {"taught": stops[0], "not": stops[1]}
+    assert report["stop_supervised"] is (stops[1] == 0)
+    said = endless(report)
+    assert said.startswith(f"{stops[1]} of {sum(stops)} ") if stops[1] else not said
+
+
+@pytest.mark.parametrize("beside", [[], [LINE]])
+@pytest.mark.parametrize(
+    "endless_chat", [PARTLY, chat(user("When?"), answer("In 1720, by the people. " * 20))], ids=["spans", "cut"]
+)
+def test_answers_without_any_end_are_refused(
+    endless_chat: Sample, beside: list[Sample], config: Make, renderer: Renderer
+) -> None:
+    objective = objective_of(config(context=64, truncation="cut"))
+    with pytest.raises(InputError, match="no sample teaches to stop"):
+        report_of(objective, renderer, endless_chat, endless_chat, *beside)
+    assert report_of(objective, renderer, endless_chat, WHOLE, *beside)["stops"]["taught"] == 1
+
+
+def test_a_training_says_once_what_does_not_teach_to_stop(context: Make, config: Make) -> None:
+    said = "1 of 2 trained conversations and texts do not teach where to stop"
+    for given, warnings in (([WHOLE, PARTLY], [said]), ([WHOLE, PAGE], [])):
+        ctx = context(str(len(warnings)))
+        list(run(config(steps=1, warmup_steps=0), given, ctx))
+        assert ctx.warnings == warnings
+        report = json.loads((ctx.folder / "mask_report.json").read_bytes())
+        assert report["stops"]["not"] == len(warnings)
+
+
+def test_pairs_teach_to_stop_in_both_answers_or_are_refused(renderer: Renderer) -> None:
+    objective = objective_of(PreferenceConfig(kind="train.dpo", model="student", context=64))
+
+    def pair(chosen: Any, rejected: Any) -> Sample:
+        sides = {"chosen": (answer("In 1720.", chosen),), "rejected": (answer("Nobody knows.", rejected),)}
+        return Sample(form="preference", kind="qa", messages=(user("When?"),), **sides)
+
+    assert report_of(objective, renderer, pair(True, SPANS))["stops"] == {"taught": 1, "not": 1}
+    with pytest.raises(InputError, match="no sample teaches to stop"):
+        report_of(objective, renderer, pair(SPANS, SPANS))
+
+
 def test_every_form_is_counted_and_shown_with_its_verdict(renderer: Renderer) -> None:
     rated = Sample(form="rating", kind="qa", messages=(user("When?"), answer("In 1720.")), desirable=False)
     report = report_of(objective_of(KtoConfig(kind="train.kto", model="student", context=64)), renderer, rated, rated)
@@ -152,6 +214,7 @@ def test_every_form_is_counted_and_shown_with_its_verdict(renderer: Renderer) ->
     classify = ClassifyConfig(kind="train.classify", model="student", context=64, labels=["repair", "thanks"])
     report = report_of(objective_of(classify), renderer, letter)
     assert report["supervised"] == 0  # a score is learned, not tokens
+    assert "stops" not in report and not endless(report)  # and nothing is written that should stop
     assert report["shown"]["labelled"] == "The gate is broken.\n\n→ repair"
 
 

@@ -59,8 +59,8 @@ class Tally:
     tokens: int = 0
     supervised: int = 0
     cut: int = 0  # samples of which something lies beyond the context
-    ending: int = 0  # samples with a whole message to learn from,
-    stopping: int = 0  # and those of them that teach to stop after it
+    answers: int = 0  # conversations of which an assistant's turn is trained
+    stops: Counter[bool] = field(default_factory=Counter)  # conversations and texts, by whether they teach to stop
     kinds: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     shown: dict[str, str] = field(default_factory=dict)
@@ -73,10 +73,11 @@ class Tally:
         self.supervised += sum(tokens.supervised for tokens in sequences)
         self.cut += any(tokens.left_out for tokens in sequences)
         self.kinds[f"{sample.form}/{sample.kind}"] += 1
-        if any(message.train is True for message in (*sample.messages, *sample.chosen, *sample.rejected)):
-            stops = list(self.renderer.stop_ids)
-            self.ending += 1
-            self.stopping += all(bool(np.isin(tokens.ids[tokens.mask], stops).any()) for tokens in sequences)
+        said = (*sample.messages, *sample.chosen, *sample.rejected)
+        self.answers += any(message.role == "assistant" and message.train for message in said)
+        ends = list(self.renderer.stop_ids) if said else [self.renderer.eos]
+        taught = [bool(np.isin(tokens.ids[tokens.mask], ends).any()) for tokens in sequences]
+        self.stops.update(taught if said else [any(taught)])  # a text's pieces have one end
         if sample.form not in self.shown:
             self._show(sample, made[0])
 
@@ -104,7 +105,6 @@ class Tally:
             "supervised": self.supervised,
             "share": round(self.supervised / max(1, self.tokens), 4),
             "cut": self.cut,
-            "stop_supervised": self.stopping == self.ending,
             "dropped": dict(sorted(self.dropped.items())),
             "shown": dict(sorted(self.shown.items())),
         }
@@ -122,5 +122,28 @@ def mask_report(train: Tally, validation: Tally, objective: Objective) -> dict[s
     held = validation.as_dict()
     return {
         **train.as_dict(),
+        **(_stops(train) if objective.head == "tokens" else {}),
         "validation": {name: held[name] for name in ("samples", "tokens", "supervised", "dropped")},
     }
+
+
+def _stops(train: Tally) -> dict[str, Any]:
+    """Of the conversations and texts that write, how many teach to stop. Raises InputError where answers are taught
+    and none of them does: such a model talks on for ever. Texts alone may be trained without their ends."""
+    if train.answers and not train.stops[True]:
+        raise InputError(
+            "no sample teaches to stop: answers are trained, and never the token after one",
+            "Mark whole answers `train: true` (spans leave their ends out), raise context, or set truncation: drop.",
+        )
+    return {
+        "stop_supervised": not train.stops[False],
+        "stops": {"taught": train.stops[True], "not": train.stops[False]},
+    }
+
+
+def endless(report: dict[str, Any]) -> str:
+    """What a mask report says against a model's stopping; nothing, where every sample teaches it."""
+    stops = report.get("stops", {})
+    if not stops.get("not"):
+        return ""
+    return f"{stops['not']} of {sum(stops.values())} trained conversations and texts do not teach where to stop"

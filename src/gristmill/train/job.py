@@ -26,6 +26,7 @@ from gristmill.models.renderer import Renderer
 from gristmill.models.tokens import add_rows, renderer_of, train_rows
 from gristmill.models.weights import Weights
 from gristmill.train.config import TrainConfig
+from gristmill.train.examples import endless
 from gristmill.train.keeper import CheckpointKeeper
 from gristmill.train.learner import Learner
 from gristmill.train.loop import Course, Progress, train
@@ -98,7 +99,8 @@ def learn(job: Job, ctx: PassContext, *, ranks: Ranks = Ranks()) -> Learned:  # 
     keeper = CheckpointKeeper(job.identity, job.around, course, ctx)
     progress = keeper.restore(learner)
     if not progress.step:
-        for said in filter(None, (still_rising(job.config, course.steps), objective.concern(data.train))):
+        concerns = still_rising(job.config, course.steps), objective.concern(data.train), endless(data.report)
+        for said in filter(None, concerns):
             ctx.warn(said)
     train(learner, course, progress, keeper, Watch(learner, renderer, ctx, at=progress.step), ctx)
     return Learned(learner, keeper, progress)

@@ -32,7 +32,7 @@ from gristmill.train.packing import Example
 
 SPLITS, DROPPED = ("train", "validation"), "dropped.ndjson"
 
-LAYOUT = 1
+LAYOUT = 2
 """Of the folder and of what lies in it. Part of its identity."""
 
 BATCH, UNDER_WAY = 1 << 17, 1 << 20

@@ -129,10 +129,18 @@ def _seen(report: dict[str, Any]) -> str:
     ]
     told = [f"{report['share']:.1%} of the tokens are trained on."]
     told += [f"{count} dropped: {reason}." for reason, count in report["dropped"].items()]
-    told += ["The stop token is trained." if report["stop_supervised"] else "The stop token is not trained everywhere."]
+    told += _stops(report.get("stops"))
     shown = "".join(f"<pre class=prose>{_marked(text)}</pre>" for text in report["shown"].values())
     table = grid(["samples for", "samples", "tokens", "trained on"], rows)
     return f"<h3>What the loss sees</h3>{table}<p>{escape(' '.join(told))}</p>{shown}"
+
+
+def _stops(stops: dict[str, int] | None) -> list[str]:
+    """Whether a model that writes is taught to stop; a score head is not."""
+    if stops is None:
+        return []
+    every = stops["taught"] + stops["not"]
+    return [f"{stops['taught']:,} of {every:,} conversations and texts teach where to stop."]
 
 
 def _marked(text: str) -> str:
