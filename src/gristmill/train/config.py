@@ -69,9 +69,7 @@ class TrainConfig(StageConfig):
         None, gt=0, description=f"Budget: times over the samples ({DEFAULT_EPOCHS:g} if none is given)"
     )
     steps: int | None = Field(None, ge=1, description="Budget: optimiser steps")
-    tokens: int | None = Field(
-        None, ge=1, description="Budget: tokens read; the step that reaches it is the last"
-    )
+    tokens: int | None = Field(None, ge=1, description="Budget: tokens read; the step that reaches it is the last")
 
     learning_rate: float | None = Field(
         None, gt=0, description="Peak learning rate; if not given, what suits the objective, with adapters or without"
