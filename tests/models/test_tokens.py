@@ -20,7 +20,7 @@ from gristmill.models.adapter import write_adapter
 from gristmill.models.load import load_model
 from gristmill.models.merge import write_merged
 from gristmill.models.renderer import Renderer
-from gristmill.models.tokens import add_rows, renderer_of, train_rows
+from gristmill.models.tokens import HeadBeside, add_rows, renderer_of, train_rows
 from gristmill.models.weights import Weights, at_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -146,3 +146,17 @@ def test_a_template_s_own_end_of_turn_ends_generation(weights: Weights, tmp_path
     note = renderer.vocabulary.added[0]
     assert note in orjson.loads((tmp_path / "m" / "generation_config.json").read_bytes())["eos_token_id"]
     assert note in Renderer.load(at_folder(tmp_path / "m")).stop_ids
+
+
+@pytest.mark.parametrize("first", [7, 10])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_grown_heads_parts_give_what_its_whole_matrix_gives(first: int, *, biased: bool) -> None:
+    """Rows in place of the base's last ones, and behind them all, where the base's bias is too short."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 10, bias=biased)
+    head = HeadBeside(layer, torch.nn.Parameter(torch.randn(3, 6)), first)
+    hidden = torch.randn(2, 4, 6)
+    whole = hidden @ head.weight.T
+    if biased:
+        whole[..., :10] += layer.bias
+    torch.testing.assert_close(head(hidden), whole)

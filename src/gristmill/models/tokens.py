@@ -129,15 +129,21 @@ class HeadBeside(nn.Module):
         return _whole(self.base.float(), self.rows, self.first)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        whole: torch.Tensor = self.weight  # put together once
-        bias: torch.Tensor | None = self.bias
-        if bias is not None and len(bias) < len(whole):
-            bias = F.pad(bias, (0, len(whole) - len(bias)))
-        return F.linear(hidden, whole, bias)
+        """Part by part: an answer asks this for each of its tokens, and the matrix is too large to copy each time."""
+        parts = _parts(self.base, self.rows, self.first)
+        biases: Sequence[torch.Tensor | None] = [None] * len(parts)
+        if self.bias is not None:
+            sizes = [len(part) for part in parts]
+            biases = torch.split(F.pad(self.bias, (0, sum(sizes) - len(self.bias))), sizes)
+        return torch.cat([F.linear(hidden, part, bias) for part, bias in zip(parts, biases, strict=True)], -1)
 
 
 def _whole(base: torch.Tensor, rows: torch.Tensor, first: int) -> torch.Tensor:
-    return torch.cat([base[:first], rows.to(base.dtype), base[first + len(rows) :]])
+    return torch.cat(_parts(base, rows, first))
+
+
+def _parts(base: torch.Tensor, rows: torch.Tensor, first: int) -> list[torch.Tensor]:
+    return [base[:first], rows.to(base.dtype), base[first + len(rows) :]]
 
 
 def _begin(matrix: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
