@@ -28,7 +28,7 @@ def verify(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json: Json = False,
 ) -> None:
-    """Make a run again, from the answers that were kept, and say whether it is the same to the byte."""
+    """Make a run again, asking no model, and compare to the byte."""
     from gristmill.cli.display import Lines
     from gristmill.cli.run import catch_signals
     from gristmill.runs.verify import verify as made_again
