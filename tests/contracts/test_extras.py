@@ -27,6 +27,9 @@ ROOMS = {
     "serve": ("core", "llm", "serve"),
 }
 # Modules that only their extra can import, in a room that stands without it.
+TRACKING = ("quantized", "monitor", "tensorboard", "mlflow", "wandb", "optuna")
+"""What a training may bring besides: each is installed alone too, among the slow tests."""
+SLOW = pytest.mark.slow
 APART = {"postgres": tuple(f"gristmill.core.store.{name}" for name in ("claims", "link", "postgres"))}
 IMPORT_ROOMS = """
 import importlib, pkgutil, sys
@@ -59,8 +62,7 @@ def environment(folder: Path, extra: str) -> Path:
     return folder / "bin"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("extra", ROOMS)
+@pytest.mark.parametrize("extra", [pytest.param(name, marks=SLOW if name in TRACKING else ()) for name in ROOMS])
 def test_an_extra_stands_alone(extra: str, tmp_path: Path) -> None:
     programs = environment(tmp_path / "venv", extra)
     apart = " ".join(module for other, modules in APART.items() if other != extra for module in modules)

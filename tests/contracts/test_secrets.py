@@ -179,7 +179,6 @@ def test_the_password_in_a_stores_address_is_said_nowhere(small: Project, server
         assert_clean(place, written, THIRD)
 
 
-@pytest.mark.slow
 def test_batches_and_a_shared_store_write_it_nowhere_either(small: Project) -> None:
     batch = {"size": 50, "seconds": 0.1, "poll": 0.1}
     writer = {"provider": "openai", "base_url": "env:LLM_URL", "api_key": "env:LLM_KEY", "model": "m", "batch": batch}

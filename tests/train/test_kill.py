@@ -30,7 +30,7 @@ def _process(folder: Path, model: Path, settings: dict[str, Any], *die_at: str) 
     "settings",
     [
         {"lora": {"r": 4, "dropout": 0.1}, "steps": 9, "save_every": 2, "threads": 1},
-        pytest.param({"lora": None, "steps": 9, "save_every": 2, "threads": 2}, marks=pytest.mark.slow),
+        {"lora": None, "steps": 9, "save_every": 2, "threads": 2},
     ],
     ids=["lora", "full-2-threads"],
 )

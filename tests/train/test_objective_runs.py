@@ -149,7 +149,6 @@ def test_a_reward_model_of_a_gguf(
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_score_head_over_a_base_in_four_bits(context: Make, config: Make, taught: Make) -> None:
     """The head is trained beside the quantised layers, in fp32, and merged with the base as it was before."""
-    pytest.importorskip("bitsandbytes")
     ctx, samples = context(), taught("train.classify")
     lora = {"r": 8, "alpha": 16, "base": "nf4"}
     list(run(config(kind="train.classify", steps=30, learning_rate=1e-2, lora=lora), samples, ctx))

@@ -77,7 +77,6 @@ def test_a_step_split_into_more_passes_is_the_same_step(model_folder: Path, conf
 
 
 def test_eight_bits_hold_nearly_the_same_moments(context: Make, config: Make, samples: Make) -> None:
-    pytest.importorskip("bitsandbytes")
     losses = {}
     for name in ("adamw", "adamw_8bit"):
         ctx = context(name)
@@ -91,7 +90,6 @@ def test_eight_bits_hold_nearly_the_same_moments(context: Make, config: Make, sa
     "changes", [{"lora": None, "optimizer": "adamw_8bit"}, {"lora": {"r": 4, "base": "nf4"}}], ids=["8-bit", "nf4"]
 )
 def test_it_goes_on_to_the_bit(changes: dict[str, Any], context: Make, config: Make, samples: Make) -> None:
-    pytest.importorskip("bitsandbytes")
     settings = config(steps=5, save_every=2, **changes)
     whole, broken, again = context("whole"), context("broken", stop_after=3), context("broken")
     list(run(settings, samples(12), whole))
@@ -106,7 +104,6 @@ def test_it_goes_on_to_the_bit(changes: dict[str, Any], context: Make, config: M
 def test_a_four_bit_base_learns_and_is_merged_into_the_weights_it_was_made_of(
     context: Make, config: Make, samples: Make
 ) -> None:
-    pytest.importorskip("bitsandbytes")
     ctx = context()
     list(run(config(lora={"r": 8, "alpha": 16, "base": "nf4"}, steps=12, learning_rate=1e-2), samples(12), ctx))
     assert ctx.losses[-1] < 0.75 * ctx.losses[0]

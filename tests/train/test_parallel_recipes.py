@@ -52,7 +52,6 @@ def test_another_size_of_passes_changes_nothing_but_rounding(ran: Any) -> None:
 
 @pytest.mark.slow
 def test_precision(ran: Any) -> None:
-    pytest.importorskip("bitsandbytes")
     _, plan, _ = ran("precision")
     assert plan["device"] == "cpu"
     assert plan["optimizer"] == int(2.1 * plan["trained"])
@@ -60,7 +59,6 @@ def test_precision(ran: Any) -> None:
 
 @pytest.mark.slow
 def test_qlora(ran: Any) -> None:
-    pytest.importorskip("bitsandbytes")
     _, plan, final = ran("qlora")
     assert plan["weights"] < 4 * plan["parameters"]
     assert verify(final).metadata["dtype"] == "float32"
