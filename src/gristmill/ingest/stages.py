@@ -95,17 +95,22 @@ class SubsetConfig(StageConfig):
     chunks: int = Field(ge=1, description="How many to keep")
 
 
+def _listing(config: type[StageConfig]) -> Stage:
+    """The first stage of all that reads files: which there are."""
+    return Stage(
+        code="gristmill.ingest.files:run",
+        config=config,
+        takes=(),
+        gives=(File,),
+        shape="pass",
+        part="files",
+        inputs="gristmill.ingest.files:inputs",
+    )
+
+
 STAGES: StageTable = {
     "ingest.read": (
-        Stage(
-            code="gristmill.ingest.files:run",
-            config=ReadConfig,
-            takes=(),
-            gives=(File,),
-            shape="pass",
-            part="files",
-            inputs="gristmill.ingest.files:inputs",
-        ),
+        _listing(ReadConfig),
         Stage(
             code="gristmill.ingest.read:run",
             config=ReadConfig,
@@ -119,15 +124,7 @@ STAGES: StageTable = {
         ),
     ),
     "ingest.rows": (
-        Stage(
-            code="gristmill.ingest.files:run",
-            config=RowsConfig,
-            takes=(),
-            gives=(File,),
-            shape="pass",
-            part="files",
-            inputs="gristmill.ingest.files:inputs",
-        ),
+        _listing(RowsConfig),
         Stage(
             code="gristmill.ingest.rows:run",
             config=RowsConfig,
@@ -139,15 +136,7 @@ STAGES: StageTable = {
         ),
     ),
     "ingest.samples": (
-        Stage(
-            code="gristmill.ingest.files:run",
-            config=SamplesConfig,
-            takes=(),
-            gives=(File,),
-            shape="pass",
-            part="files",
-            inputs="gristmill.ingest.files:inputs",
-        ),
+        _listing(SamplesConfig),
         Stage(
             code="gristmill.ingest.samples:run",
             config=SamplesConfig,
