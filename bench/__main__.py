@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import engine, learning, local_server, million, start, train
+from bench import engine, learning, local_server, million, recipes, start, train
 
 BENCHES = {
     "start": start.main,
@@ -13,6 +13,7 @@ BENCHES = {
     "million": million.main,
     "local": local_server.main,
     "train": train.main,
+    "recipes": recipes.main,
 }
 ALONE = ("start", "learning")
 

@@ -205,7 +205,7 @@ class Sample(Record):
     chat        `messages`
     preference  `messages` (the prompt) and two ways to go on: `chosen` is better than `rejected`
     rating      `messages` (the answer included) and whether it is `desirable`
-    labelled    `text` and its `label`
+    labelled    `text` and its `label`; `spans` of the text that the label is about, if not about all of it
     """
 
     type: ClassVar[str] = "sample"
@@ -218,6 +218,7 @@ class Sample(Record):
     rejected: tuple[Message, ...] = ()
     desirable: bool | None = None
     label: str = ""
+    spans: tuple[Span, ...] = ()  # of `text`: what `label` is about
     quotes: tuple[Quote, ...] = ()  # what it rests on
     language: str = "en"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -115,6 +115,10 @@ class StepContext(Protocol):
         """The nearest ancestor of that type (breadth first), the record itself not included."""
         ...
 
+    def ancestors(self, record: Record, kind: type[R]) -> list[R]:
+        """All ancestors of that type, the nearest first (breadth first), each once."""
+        ...
+
     def model(self, role: str, *, quantization: str | None = None) -> Model: ...
 
     def prompt(self, name: str) -> Prompt: ...
@@ -137,6 +141,10 @@ class PassContext(StepContext, Protocol):
 
     def weights(self, role: str) -> Any:
         """`models.Weights` of a role: where its weights, tokenizer and template lie."""
+        ...
+
+    def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """The stored answers under some keys (`Origin.calls`) with what was asked; unknown keys are left out."""
         ...
 
     def stopping(self) -> bool:

@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gristmill.core import stage
 from gristmill.core.records import Sample
 from gristmill.core.stage import Stage, StageConfig
+from gristmill.curate.coverage import stages as coverage
+from gristmill.curate.duplicates import stages as duplicates
+from gristmill.curate.privacy import stages as privacy
+from gristmill.curate.quality import stages as quality
+from gristmill.curate.review import stages as review
 
 Format = Literal["openai", "sharegpt", "alpaca", "chatml", "text", "masked", "preference", "rating", "labelled"]
 FileType = Literal["jsonl", "parquet"]
@@ -115,4 +120,9 @@ STAGES: stage.STAGES = {
     "curate.split": _pass("split", SplitConfig),
     "curate.converse": _pass("converse", ConverseConfig),
     "curate.export": _pass("export", ExportConfig, keep=False),
+    **quality.STAGES,
+    **privacy.STAGES,
+    **duplicates.STAGES,
+    **coverage.STAGES,
+    **review.STAGES,
 }

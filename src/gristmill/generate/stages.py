@@ -10,8 +10,16 @@ from gristmill.core.records import Chunk, Document, Draft, Fact, Record, Sample
 from gristmill.core.stage import STAGES as StageTable
 from gristmill.core.stage import InputPath, Role, Stage, StageConfig
 from gristmill.generate.answer_fields import AnswerField
+from gristmill.generate.augment import stages as augment
+from gristmill.generate.chat import stages as chat
+from gristmill.generate.config import Ask, WriterConfig
+from gristmill.generate.fiction import stages as fiction
+from gristmill.generate.instruct import stages as instruct
+from gristmill.generate.label import stages as label
+from gristmill.generate.pretrain import stages as pretrain
+from gristmill.generate.recall import stages as recall
+from gristmill.generate.tables import stages as tables
 
-Ask = Literal["structured", "line"]
 QuestionWay = Literal["direct", "reversed", "fill", "scenario", "request"]
 Style = Literal["reordered", "reversed", "list", "dialogue"]
 
@@ -19,21 +27,6 @@ WAYS: dict[Ask, tuple[QuestionWay, ...]] = {
     "structured": ("direct", "reversed", "fill", "scenario"),
     "line": ("direct", "request", "scenario"),
 }
-
-
-class WriterConfig(StageConfig):
-    """What every kind that asks a model has in common."""
-
-    model: Role = Field(description="The role that writes")
-    ask: Ask = Field(
-        "structured",
-        description="structured: one JSON answer a record. line: one plain line a call, the structure made by code; "
-        "for models of about 1B parameters and below",
-    )
-    language: str | None = Field(
-        None, min_length=2, description="Language to write in: ISO 639-1 or an English name; the source's if not given"
-    )
-    temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature of the first wording")
 
 
 class FactsConfig(WriterConfig):
@@ -196,4 +189,12 @@ STAGES: StageTable = {
     "generate.passage": (
         Stage(code="gristmill.generate.passage:run", config=PassageConfig, takes=(Chunk,), gives=(Sample,)),
     ),
+    **pretrain.STAGES,
+    **recall.STAGES,
+    **chat.STAGES,
+    **fiction.STAGES,
+    **instruct.STAGES,
+    **tables.STAGES,
+    **augment.STAGES,
+    **label.STAGES,
 }

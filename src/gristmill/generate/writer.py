@@ -11,8 +11,8 @@ from gristmill.core.errors import Reject
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Origin, Record
 from gristmill.core.stage import StepContext
+from gristmill.generate.config import WriterConfig
 from gristmill.generate.source import Language, Sentence, Source, language_of, source_of
-from gristmill.generate.stages import WriterConfig
 
 LINE_TOKENS = 100
 _VARIED = 0.8  # temperature of further wordings, where the recipe's own is lower

@@ -6,12 +6,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import ConfigError
@@ -126,16 +126,21 @@ class Context:
         return random.Random(digest_of([self.seed, self.stage, record.id, [str(s) for s in salt]]))
 
     def ancestor(self, record: Record, kind: type[R]) -> R | None:
+        return next(self._above(record, kind), None)
+
+    def ancestors(self, record: Record, kind: type[R]) -> list[R]:
+        return list(self._above(record, kind))
+
+    def _above(self, record: Record, kind: type[R]) -> Iterator[R]:
         left = deque(record.parents)
         seen: set[str] = set()
         while left:
             parent = self._current.records.get(left.popleft())
-            if isinstance(parent, kind):
-                return parent
             if parent is not None and parent.id not in seen:
                 seen.add(parent.id)
+                if isinstance(parent, kind):
+                    yield parent
                 left.extend(parent.parents)
-        return None
 
     def model(self, role: str, *, quantization: str | None = None) -> Model:
         current = self._current
@@ -162,6 +167,9 @@ class Context:
 
     def weights(self, role: str) -> Weights:
         return self._current.weights(role)
+
+    def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        return self._current.workspace.store.calls(keys)
 
     def stopping(self) -> bool:
         return self._current.stopping()

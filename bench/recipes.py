@@ -1,0 +1,98 @@
+"""Every recipe that writes or cleans data, run on a small input with one local model: what came out, and what was
+dropped for what reason.
+
+MODEL is a catalogue name or a GGUF file (the embedded model if not given), ONLY some recipes, WORKSPACE where answers
+are kept (a passing folder if not given), PAGES a folder for a page of unedited samples of each recipe. With NOT_EMPTY=1
+a recipe that ends without a sample fails; else an empty result is right when the command said so by its exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.sample_pages import write_page
+from gristmill.runs.folder import RunFolder
+from gristmill.runs.source import read_source
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+MODEL = os.environ.get("MODEL", "smollm2-135m-instruct")
+EMPTY = 3  # exit code: an input, or what was left of it, is not enough
+SMALL = {"ingest.subset": {"chunks": 2}, "evaluate.exam": {"limit": 4}}
+SHORT = 1_500  # tokens of a training
+
+
+def pipelines() -> Iterator[Path]:
+    """Those that have a stage of generate or curate, sweeps excepted: they are many runs."""
+    only = os.environ.get("ONLY", "").split()
+    for path in sorted(RECIPES.glob("*.yaml")):
+        data = read_source(path, None).data
+        rooms = {str(stage.get("kind", "")).partition(".")[0] for stage in data["stages"].values()}
+        if rooms & {"generate", "curate"} and "sweep" not in data and (not only or path.stem in only):
+            yield path
+
+
+def small(path: Path) -> Iterator[str]:
+    """`--set` arguments: every remote model is the local one, and the input and the training are short."""
+    data = read_source(path, None).data
+    local = {"provider": "local", "model": MODEL, "context": 4096, "concurrency": 2}
+    for role, spec in (data.get("models") or {}).items():
+        if spec.get("provider") != "local" and "from" not in spec:
+            yield f"models.{role}={json.dumps(local)}"
+    for name, stage in data["stages"].items():
+        kind = str(stage["kind"])
+        values: dict[str, Any] = dict(SMALL.get(kind, {}))
+        if kind.startswith("train.") and kind != "train.tokenizer":
+            values = {"tokens": SHORT, "epochs": None, "steps": None}
+            values = {key: value for key, value in values.items() if key == "tokens" or key in stage}
+        for key, value in values.items():
+            yield f"stages.{name}.{key}={json.dumps(value)}"
+
+
+def run(path: Path, workspace: str) -> tuple[int, str]:
+    arguments = [argument for value in small(path) for argument in ("--set", value)]
+    command = [sys.executable, "-m", "gristmill", "run", str(path), "--json", *arguments]
+    environment = {**os.environ, "GRISTMILL_WORKSPACE": workspace}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return done.returncode, done.stdout or done.stderr
+
+
+def told(folder: RunFolder) -> Iterator[str]:
+    """The funnel: of each stage what came out, and what was dropped by reason."""
+    for name, output in folder.outputs().items():
+        reasons = Counter(str(reject["reason"]) for reject in output.rejects())
+        dropped = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        yield f"    {name}: {output.count} out" + (f"; dropped: {dropped}" if dropped else "")
+
+
+def main() -> None:
+    failed = []
+    with tempfile.TemporaryDirectory() as passing:
+        workspace = os.environ.get("WORKSPACE", passing)
+        for path in pipelines():
+            started = time.monotonic()
+            code, said = run(path, workspace)
+            outcome = json.loads(said) if said.startswith("{") else {}
+            right = code == 0 or (code == EMPTY and not os.environ.get("NOT_EMPTY"))
+            print(
+                f"{'ok  ' if right else 'FAIL'} {path.stem}: exit {code}, {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+            if "folder" in outcome:
+                folder = RunFolder(Path(outcome["folder"]))
+                print("\n".join(told(folder)), flush=True)
+                if os.environ.get("PAGES"):
+                    write_page(folder, path.stem, Path(os.environ["PAGES"]), model=Path(MODEL).stem)
+            if code or not outcome:
+                print("    " + said.strip()[-600:].replace("\n", "\n    "), flush=True)
+            failed += [] if right else [path.stem]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")

@@ -1,0 +1,68 @@
+"""A page of samples as a run made them, unedited, each beside the words of the source that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gristmill.core.records import Draft, Message, Sample
+from gristmill.runs.folder import RunFolder
+
+MOST, WIDTH = 4, 3_000
+"""Samples of a page, and characters of each part."""
+
+
+def write_page(folder: RunFolder, recipe: str, to: Path, *, model: str) -> None:
+    """`to/recipe.md`, from what the last stage that gives samples (or rows) gave."""
+    found = _shown(folder)
+    told = f"Unedited, as {model} wrote them on a small input (`make recipes-1.5b`)."
+    body = "\n\n".join(found) if found else "None: everything was dropped. The funnel of the run says why."
+    to.mkdir(parents=True, exist_ok=True)
+    (to / f"{recipe}.md").write_text(f"# Samples of `recipes/{recipe}.yaml`\n\n{told}\n\n{body}\n", "utf-8")
+
+
+def _shown(folder: RunFolder) -> list[str]:
+    """One of each kind first: kinds in turn, until there are enough."""
+    for output in reversed(list(folder.outputs().values())):
+        records = [*output.only(Sample)] or [*output.only(Draft)]
+        if records:
+            kinds: dict[str, list[Sample | Draft]] = {}
+            for record in records:
+                kinds.setdefault(record.kind, []).append(record)
+            turns = [each[turn] for turn in range(MOST) for each in kinds.values() if turn < len(each)]
+            return [_page(record) for record in turns[:MOST]]
+    return []
+
+
+def _page(record: Sample | Draft) -> str:
+    lines = [f"## {record.kind} `{record.id}`"]
+    if isinstance(record, Draft):
+        lines += [f"- **{name}**: {_cut(str(value))}" for name, value in record.data.items()]
+        return "\n".join(lines)
+    lines += list(_said(record))
+    for quote in record.quotes[:MOST]:
+        pages = f", page {', '.join(map(str, quote.pages))}" if quote.pages else ""
+        lines.append(
+            f"*Rests on {quote.path}{pages}, characters {quote.start} to {quote.end}:*\n\n{_block(quote.text)}"
+        )
+    return "\n\n".join(lines)
+
+
+def _said(sample: Sample) -> Iterator[str]:
+    if sample.text:
+        yield _block(sample.text) + (f"\n\nlabel: `{sample.label}`" if sample.label else "")
+    parts = {"": sample.messages, "chosen ": sample.chosen, "rejected ": sample.rejected}
+    for name, messages in parts.items():
+        yield from (f"**{name}{m.role}**{_masked(m)}\n\n{_block(m.content)}" for m in messages)
+
+
+def _masked(message: Message) -> str:
+    return "" if message.train is True or message.role != "assistant" else " (not learned, or in part)"
+
+
+def _block(text: str) -> str:
+    return "\n".join(f"> {line}" if line else ">" for line in _cut(text).splitlines())
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else text[:WIDTH] + " […]"

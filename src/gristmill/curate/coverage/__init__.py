@@ -1,0 +1,1 @@
+"""Which sentences and facts the samples exercise, and which they do not."""

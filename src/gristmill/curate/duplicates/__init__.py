@@ -1,0 +1,1 @@
+"""What was said before: by meaning, in earlier runs, in benchmarks."""

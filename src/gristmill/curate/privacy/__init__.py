@@ -1,0 +1,1 @@
+"""What must not be in training data: personal data, secrets, unsafe content."""

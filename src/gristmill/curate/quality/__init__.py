@@ -1,0 +1,1 @@
+"""How good a sample is: local scores, and judges with rubrics."""

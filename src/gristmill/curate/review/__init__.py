@@ -1,0 +1,1 @@
+"""What people decide about samples, and how the mixture is balanced."""

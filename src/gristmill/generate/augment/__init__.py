@@ -1,0 +1,1 @@
+"""More of the labelled data there is: other contexts, other aspects, typing errors."""

@@ -1,0 +1,1 @@
+"""Conversations with a purpose: retrieved passages, corrections, thoughts, several turns, system messages."""

@@ -1,0 +1,1 @@
+"""Instructions, preferences and tool calls, as the research papers make them."""

@@ -1,0 +1,1 @@
+"""Classes from a description: rules, labels and what to label next."""
