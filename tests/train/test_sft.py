@@ -183,3 +183,12 @@ def test_a_gpt2_folder_is_trained(
 def test_settings_that_do_not_fit_are_refused(wrong: Any, config: Make) -> None:
     with pytest.raises(ValueError):
         config(**wrong)
+
+
+def test_a_seed_of_its_own_stands_for_the_recipes(context: Make, config: Make, samples: Make) -> None:
+    def weights(name: str, *, recipe: int, own: int | None) -> dict[str, bytes]:
+        ctx = context(name, seed=recipe)
+        list(run(config(steps=3, seed=own), samples(6), ctx))
+        return {file: data for file, data in final_bytes(ctx.folder).items() if file.endswith(".safetensors")}
+
+    assert weights("a", recipe=7, own=3) == weights("b", recipe=3, own=None) != weights("c", recipe=7, own=None)

@@ -52,6 +52,9 @@ class TrainConfig(StageConfig):
     new_tokens: list[str] = Field(default_factory=list, description="Tokens to add to the model's vocabulary")
     chat_template: InputPath | None = Field(None, description="A Jinja file in place of the model's template")
 
+    seed: int | None = Field(
+        None, ge=0, description="Of the order, of dropout and of new weights; the recipe's, if not given"
+    )
     context: int = Field(512, ge=8, description="Tokens of one packed row, and the longest sequence")
     truncation: Literal["drop", "cut"] = Field(
         "drop", description="What happens to a conversation longer than the context; texts are always cut into pieces"

@@ -55,11 +55,12 @@ def run(config: TrainConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     data = Preparation(config, objective, renderer, ctx).data(records, ctx.folder / DATA)
     _report(data.report, ctx)
     yield from data.dropped()
-    identity = _identity(config, data, weights, renderer, ctx.seed)
+    seed = ctx.seed if config.seed is None else config.seed
+    identity = _identity(config, data, weights, renderer, seed)
     manifest = _finished(ctx.folder / FINAL, identity)
     if manifest is None:
         config, around = _planned(config, weights, len(objective.labels), ctx)
-        job = Job(config, ctx.seed, ctx.folder, data.folder, weights, template, identity, around)
+        job = Job(config, seed, ctx.folder, data.folder, weights, template, identity, around)
         with pinned_threads(around["threads"], exact=config.device == "cpu"):
             manifest = _train(job, ctx)
     clear(ctx.folder)  # here, so that it is made good after a kill in the midst of it
