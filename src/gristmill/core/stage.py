@@ -100,6 +100,12 @@ def load_code(code: str) -> Callable[..., Any]:
     return function
 
 
+def room_of(module: str) -> str:
+    """The package that holds a module's prompts and all code beside it: a room of ours, its families included; of a
+    plug-in, the module's own package."""
+    return ".".join(module.split(".")[:2]) if module.startswith("gristmill.") else module.rpartition(".")[0]
+
+
 class StepContext(Protocol):
     """What a step may reach: its record's ancestors, models, prompts, a seeded generator. Nothing else."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.records import digest_of
-from gristmill.core.stage import load_code
+from gristmill.core.stage import load_code, room_of
 from gristmill.runs.plan import Node, Plan
 
 
@@ -26,7 +26,7 @@ def code_hash(module: str) -> str:
     Whole rooms, since a stage's code may run in a child process that no import leads to. A change redoes work, never
     answers: those are kept under what was asked. Of a plug-in: all of its package.
     """
-    package = module.rpartition(".")[0] if module.startswith("gristmill.") else module.partition(".")[0]
+    package = room_of(module) if module.startswith("gristmill.") else module.partition(".")[0]
     packages = [package, *(("gristmill.tasks", "gristmill.models") if module.startswith("gristmill.") else ())]
     return digest_of({str(path): digest for name in packages for path, digest in _sources(name)})
 

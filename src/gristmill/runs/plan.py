@@ -12,7 +12,7 @@ from gristmill.core.errors import ConfigError, GristmillError
 from gristmill.core.extras import install_line, missing
 from gristmill.core.prompt import Prompt, names_in, names_of, read_prompt
 from gristmill.core.secrets import resolve
-from gristmill.core.stage import PACE, Means, Stage, StageConfig, load_code
+from gristmill.core.stage import PACE, Means, Stage, StageConfig, load_code, room_of
 from gristmill.llm.prices import demand_price
 from gristmill.llm.spec import LocalSpec, RemoteSpec, StageSpec, fallback_of
 from gristmill.models.weights import locate
@@ -151,7 +151,7 @@ def _check_paths(recipe: Loaded, name: str, config: StageConfig) -> None:
 def _prompts(recipe: Loaded, name: str, config: StageConfig, stage: Stage) -> Iterator[tuple[str, Prompt]]:
     if stage.prompt:
         yield from _recipe_prompt(recipe, name, config, stage.prompt)
-    room = stage.code.partition(":")[0].rpartition(".")[0]
+    room = room_of(stage.code.partition(":")[0])
     for prompt in stage.prompts:
         own = config.prompts.get(prompt)
         shipped = read_prompt(prompt, Path(str(files(room))) / "prompts" / f"{prompt}.md")
