@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import engine, learning, local_server, million, recipes, start, train
+from bench import engine, learning, local_server, million, recipes, start, teaching, train
 
 BENCHES = {
     "start": start.main,
@@ -14,6 +14,7 @@ BENCHES = {
     "local": local_server.main,
     "train": train.main,
     "recipes": recipes.main,
+    "teaching": teaching.main,
 }
 ALONE = ("start", "learning")
 
