@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)$")
 # Needed by a library we import, or imported by tests and hooks alone.
-SILENT = {"lxml-html-clean", "pillow"}
+SILENT = {"lxml-html-clean", "pillow", "wordllama"}
 # Spelled in pieces, so that this file does not contain them itself.
 PRIVATE = [
     *(rf"(?<![\w.])/{folder}/" for folder in ("work", "root", "home/[a-z]", "opt/(wheels|pypi)", "Users/[A-Za-z]")),

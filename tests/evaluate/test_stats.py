@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gristmill.evaluate.stats import Pairs, difference, sign_test, wilson
+from gristmill.core.intervals import wilson
+from gristmill.evaluate.stats import Pairs, difference, sign_test
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from typing import Literal
 from pydantic import BaseModel
 
 from gristmill.core.errors import ConfigError
+from gristmill.core.intervals import wilson
 from gristmill.core.records import Episode, Record, Report, Score, Task
 from gristmill.core.stage import PassContext, PassResult
 from gristmill.evaluate.exam import arm_name
 from gristmill.evaluate.stages import ExamConfig
-from gristmill.evaluate.stats import Pairs, difference, sign_test, wilson
+from gristmill.evaluate.stats import Pairs, difference, sign_test
 
 MOST_QUESTIONS = 200
 """So many are shown with their answers; all of them are in the counts."""

@@ -1,16 +1,11 @@
-"""How sure an exam's numbers are: intervals for a share, and for the difference of two arms on the same questions."""
+"""How sure an exam's comparison is: the difference of two arms on the same questions."""
 
 from __future__ import annotations
 
 from math import comb, sqrt
 from typing import NamedTuple
 
-Z95 = 1.959963984540054
-
-
-class Interval(NamedTuple):
-    low: float
-    high: float
+from gristmill.core.intervals import Z95, Interval, wilson
 
 
 class Pairs(NamedTuple):
@@ -20,18 +15,6 @@ class Pairs(NamedTuple):
     first: int
     second: int
     neither: int
-
-
-def wilson(right: int, n: int, *, z: float = Z95) -> Interval:
-    """Wilson's score interval for a share (Wilson 1927). Without questions everything is possible."""
-    if n == 0:
-        return Interval(0.0, 1.0)
-    share, z2 = right / n, z * z
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = z * sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    low = 0.0 if right == 0 else max(0.0, centre - half)
-    high = 1.0 if right == n else min(1.0, centre + half)
-    return Interval(low, high)
 
 
 def sign_test(first: int, second: int) -> float:
