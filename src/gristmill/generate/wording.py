@@ -25,6 +25,12 @@ _MENTIONS = re.compile(
     r"|\b(?:el|este) (?:texto|pasaje)\b",
     re.IGNORECASE,
 )
+_FENCE = re.compile(r"^```\w*\n|\n```$")
+_TURN = re.compile(
+    r"<\|[^|>\s]{1,40}\|>|^[ \t]*(?:@?(?:system|user|assistant)\b:?$|(?:topic|passage|write in|task|strategy)[ \t]*:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SHORTEST = 40  # characters of a text that says something
 _WORD = re.compile(r"[^\W_][\w'\u2019./-]*[^\W_]|[^\W_]")
 
 
@@ -110,6 +116,25 @@ def check_rewriting(text: str, *, source: str) -> str:
         raise ValueError("that is nearly a copy: change the order and the wording")
     if words == known:
         raise ValueError("that is a copy: change the order and the wording")
+    return text
+
+
+def check_prose(text: str, *, source: str) -> str:
+    """A text of several sentences on a source, without fences: not empty, not copied from it, no loop, no word on the
+    task, and not the next turn of the talk with the model."""
+    text = _FENCE.sub("", text.strip()).strip()
+    if len(text) < _SHORTEST:
+        raise ValueError("that is too short: write whole sentences")
+    if _MENTIONS.search(text):
+        raise ValueError("do not speak of a text or a sentence: say what is the case")
+    if _TURN.search(text):
+        raise ValueError("write the text alone, nothing before or after it")
+    said = [" ".join(_words(part)) for part in re.split(r"(?<=[.!?])\s+|\n", text)]
+    if any(said.count(each) > 2 for each in said if each.count(" ") > 2):
+        raise ValueError("you say the same again and again: say each thing once")
+    own = _runs(_words(text), 5)
+    if own and len(own & _runs(_words(source), 5)) > 0.7 * len(own):
+        raise ValueError("that is nearly a copy: change the order and the wording")
     return text
 
 
