@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from gristmill.core.records import Chunk, Document, Draft, Fact, Record, Sample
 from gristmill.core.stage import STAGES as StageTable
 from gristmill.core.stage import InputPath, Role, Stage, StageConfig
+from gristmill.generate import clean_stages as clean
 from gristmill.generate.answer_fields import AnswerField
 from gristmill.generate.augment import stages as augment
 from gristmill.generate.chat import stages as chat
@@ -189,6 +190,7 @@ STAGES: StageTable = {
     "generate.passage": (
         Stage(code="gristmill.generate.passage:run", config=PassageConfig, takes=(Chunk,), gives=(Sample,)),
     ),
+    **clean.STAGES,
     **pretrain.STAGES,
     **recall.STAGES,
     **chat.STAGES,
