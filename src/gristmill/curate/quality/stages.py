@@ -3,5 +3,15 @@
 from __future__ import annotations
 
 from gristmill.core import stage
+from gristmill.core.records import Report, Sample
+from gristmill.core.stage import Stage
+from gristmill.curate.quality.judge_config import CalibrationConfig, JudgeConfig
 
-STAGES: stage.STAGES = {}
+STAGES: stage.STAGES = {
+    "curate.judge": (
+        Stage("gristmill.curate.quality.judge:run", JudgeConfig, (Sample,), (Sample,), prompts=("judge",)),
+    ),
+    "curate.calibration": (
+        Stage("gristmill.curate.quality.calibration:run", CalibrationConfig, (Sample,), (Report,), shape="pass"),
+    ),
+}
