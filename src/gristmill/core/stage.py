@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,6 +63,15 @@ class StageConfig(BaseModel):
     def given(self, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
         """Which of the record types that its kind can give this entry gives."""
         return kinds
+
+    @property
+    def examines(self) -> tuple[str, ...]:
+        """Files of questions that it asks a model, and that nothing should teach; relative to the recipe's folder."""
+        return ()
+
+    def among(self, others: Sequence[StageConfig]) -> Self:  # noqa: ARG002
+        """This entry among all of its recipe: what it takes from their settings is filled in when the plan is made."""
+        return self
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ class ExamConfig(StageConfig):
     def readers(self) -> list[str]:
         return self.models[:1] if self.open_book is None else self.open_book
 
+    @property
+    def examines(self) -> tuple[str, ...]:
+        return (self.tasks,) if self.tasks else ()
+
 
 STAGES: Stages = {
     "evaluate.exam": (

@@ -6,19 +6,17 @@ that take facts see one sentence, the fact's own quote.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Fact, Message, Quote, Record, Sample
 from gristmill.core.stage import StepContext
+from gristmill.core.statements import statements, wanted_of
 from gristmill.generate.lexicon import LANGUAGES
 from gristmill.generate.spans import names_in
 
 _BEFORE = 300  # characters of what was said just before a sentence
-_SHORTEST = 12  # characters of something that states anything
-_MARKUP = " \t#*_>|-"
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ class Source:
 
 
 def source_of(record: Record, ctx: StepContext) -> Source:
-    """Sentences to write about. A record without a chunk above it, or without a sentence, is rejected."""
+    """Sentences to write about: all that state something, or those that `curate.gaps` marked. A record without a chunk
+    above it, or without a sentence, is rejected."""
     chunk = record if isinstance(record, Chunk) else ctx.ancestor(record, Chunk)
     if chunk is None:
         raise Reject("no chunk", f"{record.type} {record.id} has no chunk above it")
@@ -70,18 +69,17 @@ def source_of(record: Record, ctx: StepContext) -> Source:
 
 
 def _sentences(chunk: Chunk, document: Document | None) -> Iterator[Sentence]:
-    titles = {step.casefold().strip() for step in (chunk.title, *chunk.headings)}
+    wanted = wanted_of(chunk)
     said: list[str] = []
-    for start, end in chunk.sentences:
+    number = 0
+    for start, end in statements(chunk):
         text = chunk.text[start:end]
-        bare = text.strip(_MARKUP)
-        if len(bare) < _SHORTEST or bare.casefold() in titles or not re.search(r"\w\W+\w|[^\x00-\u024f]", bare):
-            continue
-        at = chunk.start + start
-        quote = Quote(
-            text=text, start=at, end=at + len(text), path=chunk.path, pages=_pages(chunk, document, at, at + len(text))
-        )
-        yield Sentence(len(said) + 1, " ".join(text.split()), _tail(said[-2:]), quote)
+        if wanted is None or (start, end) in wanted:
+            number += 1
+            at = chunk.start + start
+            pages = _pages(chunk, document, at, at + len(text))
+            quote = Quote(text=text, start=at, end=at + len(text), path=chunk.path, pages=pages)
+            yield Sentence(number, " ".join(text.split()), _tail(said[-2:]), quote)
         said.append(" ".join(text.split()))
 
 
