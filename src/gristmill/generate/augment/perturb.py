@@ -73,5 +73,5 @@ def _touched(
     spans, mask = points
     borders = (end for span in mask for end in span)
     room = free(text, protect=config.protect, words=config.words, spans=spans, borders=borders)
-    edits = spoil(room, way, share=config.share, rng=rng) if way in NOISE else recast(room, way)
+    edits = spoil(room, way, share=config.share, rng=rng) if way in NOISE else recast(room, cast(Form, way))
     return apply(text, edits), (moved(spans, edits), moved(mask, edits))
