@@ -3,6 +3,7 @@ model, one sequence at a time. Those that cannot be packed say so and are read o
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from gristmill.core.errors import ConfigError
+from gristmill.models.load import load_model
+from gristmill.models.lora import LoraConfig, attach
+from gristmill.models.weights import locate
 from gristmill.train.attention import Backbone
 from gristmill.train.loss import head_of, linear_cross_entropy
 
@@ -163,3 +167,10 @@ def test_a_model_generates_with_its_own_attention() -> None:
     with backbone.own_attention():
         assert torch.equal(model.generate(ids, max_new_tokens=5, do_sample=False), before)
     assert model.config._attn_implementation == "gristmill_packed"
+
+
+def test_the_embedded_model_with_adapters_in_16_bits_is_read_packed() -> None:
+    """What the demo trains: rounding through thirty layers is no leak."""
+    model = load_model(locate("smollm2-135m-instruct", base=Path("/")), dtype="bfloat16")
+    backbone = Backbone(attach(model, LoraConfig(r=8, alpha=16)), context=512)
+    assert (backbone.packs, backbone.why) == (True, "")

@@ -27,8 +27,9 @@ from gristmill.train.loss import head_of
 NAME = "gristmill_packed"
 TRIED = (5, 9, 3)
 """Lengths of the sequences that a model is tried with: a leak would reach the second and the third."""
-AGREE, ROUGHLY = {torch.float32: 1e-4, torch.float64: 1e-6}, 6e-2
-"""Largest relative difference that is rounding, and that of 16-bit weights. A leak is as large as the states."""
+AGREE, ROUGHLY = {torch.float32: 1e-4, torch.float64: 1e-6}, 0.2
+"""Largest relative difference that is rounding, and that of 16-bit weights: SmolLM2-135M with adapters comes to 0.065
+after 30 layers. A leak is as large as the states, which is 1."""
 
 
 @dataclass(frozen=True)
