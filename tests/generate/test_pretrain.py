@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.generate.conftest import DOCUMENT, TEXT, Context, chunk_of
+from tests.generate.conftest import DOCUMENT, PROMPTS, TEXT, Context, chunk_of
 from tests.generate.test_writers import Recorder
 
 from gristmill.core.ask import Model
 from gristmill.core.errors import Reject
+from gristmill.core.prompt import read_prompt
 from gristmill.core.records import Block, Chunk, Document, Draft, Sample
+from gristmill.curate import filter as gate
+from gristmill.curate import ground
+from gristmill.curate.stages import FilterConfig, GroundConfig
 from gristmill.generate.pretrain import active_reading, entigraph
 from gristmill.generate.pretrain.reading import around, as_chunk
 from gristmill.generate.pretrain.stages import ActiveReadingConfig, EntigraphConfig
@@ -107,6 +111,21 @@ async def test_a_text_may_begin_with_where_it_stands_and_its_writer_be_told_more
     (sample,) = await entigraph.run(config, draft, Context(recorder, chunk, draft))  # type: ignore[arg-type]
     assert sample.text == f"The Varn Lighthouse > History\n\n{NOTE}"
     assert "Topic: Coasts of the north > The Varn Lighthouse > History\n" in recorder.asked[0][-1].content
+
+
+@pytest.mark.parametrize("name", ["pretrain_entigraph", "pretrain_active_reading"])
+async def test_the_worked_example_would_pass_the_gates_itself(name: str) -> None:
+    asked, answer = read_prompt(name, PROMPTS / f"{name}.md").examples
+    source = asked.split("Passage: ")[1].split("\n")[0]
+    chunk = chunk_of(source, start=0).model_copy(update={"title": "Orrel Bay", "headings": ("The white tower",)})
+    assert check_prose(answer, source=source) == answer
+    sample = await text_on(["Pell Arden", "rapeseed oil"], answer, of=chunk.model_copy(update={"parents": ()}))
+    context: Any = Context(None, chunk)
+    context.ancestor = lambda _, kind: chunk if kind is Chunk else None
+    context.prompt_of = lambda _: None
+    sample = sample.model_copy(update={"quotes": ()})
+    assert await ground.run(GroundConfig(kind="curate.ground"), sample, context) == [sample]
+    assert await gate.run(FilterConfig(kind="curate.filter"), sample, context) == [sample]
 
 
 @pytest.mark.parametrize(

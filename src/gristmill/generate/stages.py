@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,19 @@ from gristmill.generate.recall import stages as recall
 from gristmill.generate.tables import stages as tables
 
 QuestionWay = Literal["direct", "reversed", "fill", "scenario", "request"]
-Style = Literal["reordered", "reversed", "list", "dialogue"]
+Style = Literal[
+    "reordered",
+    "reversed",
+    "list",
+    "dialogue",
+    "essay",
+    "question_answer",
+    "logic",
+    "causes",
+    "thoughts",
+    "xml",
+    "json",
+]
 
 WAYS: dict[Ask, tuple[QuestionWay, ...]] = {
     "structured": ("direct", "reversed", "fill", "scenario"),
@@ -35,6 +47,11 @@ class FactsConfig(WriterConfig):
 
     kind: Literal["generate.facts"]
     per_chunk: int = Field(8, ge=1, le=64, description="Most facts of a chunk")
+    inferred: bool = Field(
+        False,
+        description="Facts that follow from several sentences together, instead of those that one states; each is "
+        "marked `inferred`, and its quote reaches from the first of its sentences to the last",
+    )
 
 
 class QaConfig(WriterConfig):
@@ -69,6 +86,24 @@ class RephraseConfig(WriterConfig):
         ["reordered", "reversed"], min_length=1, description="structured: one rewriting of the record in each style"
     )
     wordings: int = Field(1, ge=1, le=8, description="Rewritings in each style (structured) or of each sentence (line)")
+    draw: int | None = Field(
+        None,
+        ge=1,
+        le=16,
+        description="structured: so many of the styles for each record, drawn by seed; all if not given",
+    )
+    about: str | None = Field(
+        None, min_length=1, max_length=500, description="What the documents are about; told to the writer as the topic"
+    )
+    context: bool = Field(False, description="Begin each text with a line that says where its source stands")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(set(self.styles)) < len(self.styles):
+            raise ValueError("a style is named twice in `styles`")
+        if self.draw is not None and (self.ask == "line" or self.draw > len(self.styles)):
+            raise ValueError("draw belongs to ask: structured, and is at most the number of styles")
+        return self
 
 
 class ClozeConfig(StageConfig):
@@ -83,11 +118,11 @@ class ClozeConfig(StageConfig):
 
 
 class PassageConfig(StageConfig):
-    """Chunks in, their own text out, to be read as it stands."""
+    """Chunks in, their own text out, to be read as it stands; facts in, each of their statements out."""
 
     kind: Literal["generate.passage"]
     styles: list[Literal["chunk", "sentences"]] = Field(
-        ["chunk"], min_length=1, description="chunk: its whole text. sentences: each sentence by itself besides"
+        ["chunk"], min_length=1, description="Of a chunk: its whole text, or each sentence by itself, or both"
     )
     context: bool = Field(True, description="Begin with a line that says where the text stands")
 
@@ -157,7 +192,7 @@ STAGES: StageTable = {
             config=FactsConfig,
             takes=(Chunk,),
             gives=(Fact,),
-            prompts=("facts", "facts_line"),
+            prompts=("facts", "facts_line", "facts_inferred", "facts_inferred_line"),
         ),
     ),
     "generate.qa": (
@@ -175,20 +210,14 @@ STAGES: StageTable = {
             config=RephraseConfig,
             takes=(Chunk, Fact),
             gives=(Sample,),
-            prompts=(
-                "rephrase_reordered",
-                "rephrase_reversed",
-                "rephrase_list",
-                "rephrase_dialogue",
-                "rephrase_line",
-            ),
+            prompts=(*(f"rephrase_{style}" for style in get_args(Style)), "rephrase_line"),
         ),
     ),
     "generate.cloze": (
         Stage(code="gristmill.generate.cloze:run", config=ClozeConfig, takes=(Chunk, Fact), gives=(Sample,)),
     ),
     "generate.passage": (
-        Stage(code="gristmill.generate.passage:run", config=PassageConfig, takes=(Chunk,), gives=(Sample,)),
+        Stage(code="gristmill.generate.passage:run", config=PassageConfig, takes=(Chunk, Fact), gives=(Sample,)),
     ),
     **clean.STAGES,
     **pretrain.STAGES,

@@ -103,12 +103,21 @@ def _words(text: str) -> list[str]:
     return [re.sub(r"['\u2019]s?$", "", word).casefold() for word in _WORD.findall(text)]
 
 
-def check_rewriting(text: str, *, source: str) -> str:
-    """Other words for the same facts: not empty, not a copy, not much longer, and with the source's facts in it."""
+def takes_all(statement: str, said: list[str]) -> bool:
+    """Whether something of every sentence stands in a statement that none of them holds alone."""
+    words = set(_words(statement)) - OPENERS
+    held = [words & set(_words(sentence)) for sentence in said]
+    beside = [set().union(*(other for other in held if other is not each)) for each in held]
+    return words not in held and all(each - others for each, others in zip(held, beside, strict=True))
+
+
+def check_rewriting(text: str, *, source: str, longest: float = 2) -> str:
+    """Other words for the same facts: not empty, not a copy, not `longest` times as long, and with the source's facts
+    in it."""
     words, known = _words(text), _words(source)
     if len(words) < 4 or len(words) < 0.3 * len(known):
         raise ValueError("that is too short: keep every fact")
-    if len(words) > 2 * len(known) + 20:
+    if len(words) > longest * len(known) + 20:
         raise ValueError("that is too long: add nothing that was not said")
     if _MENTIONS.search(text):
         raise ValueError("do not speak of a text or a sentence: say what is the case")
