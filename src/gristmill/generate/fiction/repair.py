@@ -1,0 +1,54 @@
+"""A conversation as a model wrote it, cut back to what is sound. Words are never changed: only left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)*]*$|[\"\u201d\u00bb*]$")
+_REMARK = re.compile(
+    r"(?:^|\n)\s*[(\[*]*(?:note|ooc|author'?s note|anmerkung|remarque|nota)\b\s*[:\-\u2013].*", re.I | re.S
+)
+_NARRATOR = ("narrator", "narration", "erzähler", "narrateur", "narrador")
+_USER = ("user", "{user}", "you")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    user: str
+    reply: str
+
+
+def without_label(text: str, names: tuple[str, ...]) -> str:
+    """A message without its speaker's name, and without remarks to the reader after it. What a narrator says is the
+    speaker's own."""
+    text = _REMARK.sub("", text).strip()
+    labels = "|".join(map(re.escape, (*names, *_NARRATOR)))
+    return re.sub(rf"(?:^|(?<=\n))[*\"]*(?:{labels})[*]*\s*:[*]*\s*", "", text, flags=re.I).strip()
+
+
+def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchange]:
+    """Up to the first message that is empty, too long, said before or speaks for the other side; and without a last
+    reply that breaks off."""
+    kept: list[Exchange] = []
+    said: set[str] = set()
+    character = tuple(dict.fromkeys(part for part in (name, name.split()[0] if name.split() else "") if part))
+    for exchange in exchanges:
+        user, reply = without_label(exchange.user, _USER), without_label(exchange.reply, character)
+        both = [" ".join(text.casefold().split()) for text in (user, reply)]
+        sound = all(both) and not said.intersection(both) and both[0] != both[1]
+        if not sound or max(len(text.split()) for text in (user, reply)) > words:
+            break
+        if speaks_as(user, character) or speaks_as(reply, _USER):
+            break
+        said.update(both)
+        kept.append(Exchange(user, reply))
+    while kept and not _END.search(kept[-1].reply):
+        kept.pop()
+    return kept
+
+
+def speaks_as(text: str, names: tuple[str, ...]) -> bool:
+    """Whether a line of the text opens with one of these speakers' names."""
+    labels = "|".join(map(re.escape, names))
+    return re.search(rf"^[*\"]*(?:{labels})[*]*\s*:", text, re.I | re.M) is not None
