@@ -1,0 +1,145 @@
+"""The columns of a table as a recipe says them: how each is drawn, and what it depends on.
+
+product: [lamp, kettle]                                   one of these
+rating: {choice: [1, 2, 3], weights: [1, 1, 2], balanced: true}
+price: {range: [4, 90], decimals: 2}                      a number
+ordered: {date: [2024-01-01, 2024-12-31]}
+shipped: {range: [1, 9], after: ordered}                  so many days (or so much) after another column
+number: {serial: 1001}                                    counts up from there
+buyer: {persona: {ages: [20, 70]}}                        a person in one sentence
+title: "{{buyer}} about {{product}}"                      other columns in a text
+mood: {given: rating, cases: {1: [angry], 2: [calm]}, else: [glad]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+
+from gristmill.core.prompt import Prompt
+
+Scalar = bool | int | FiniteFloat | str
+Part = Literal["name", "age", "job", "place", "trait", "style"]
+
+
+def _long_form(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return {"choice": value}
+    return {"template": value} if isinstance(value, str) else value
+
+
+def _said_as_text(value: Any) -> Any:
+    """YAML reads 1 and true where a mapping's keys are compared as text."""
+    return {text_of(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def text_of(value: Any) -> str:
+    """A cell as a case of `cases` and a template spell it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Persona(BaseModel):
+    """An invented person."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    language: str = Field("en", pattern=r"^[a-z]{2}$", description="Of the name: en, de, fr, es; else a mix of them")
+    ages: tuple[int, int] = Field((18, 80), description="Youngest and oldest, in years")
+    parts: list[Part] = Field(
+        default_factory=list, description="Parts in columns of their own, too: buyer_name, buyer_age, …"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not 0 <= self.ages[0] <= self.ages[1]:
+            raise ValueError("`ages` goes from the youngest to the oldest")
+        return self
+
+
+class Column(BaseModel):
+    """One column: exactly one of choice, range, date, serial, persona, template and given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choice: tuple[Scalar, ...] | None = Field(None, min_length=1, description="One of these")
+    weights: tuple[float, ...] | None = Field(None, description="How often each choice comes, relatively")
+    balanced: bool = Field(False, description="Each choice as often as its weight says, exactly; not drawn row by row")
+    range: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="A number from … to …")
+    decimals: int = Field(0, ge=0, le=9, description="Of a range; 0: whole numbers")
+    after: str | None = Field(None, description="With range: so much more than that column, of a date so many days")
+    date: tuple[date, date] | None = Field(None, description="A day from … to …")
+    serial: int | None = Field(None, description="Counts up from here")
+    persona: Persona | None = Field(None, description="An invented person, in one sentence")
+    template: str | None = Field(None, min_length=1, description="Text with {{name}} for other columns")
+    given: str | None = Field(None, description="With cases: the column that decides how this one is drawn")
+    cases: Annotated[dict[str, AnyColumn], BeforeValidator(_said_as_text)] | None = Field(None, min_length=1)
+    otherwise: AnyColumn | None = Field(None, alias="else", description="With cases: what holds for every other value")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = ("choice", "range", "date", "serial", "persona", "template", "given")
+        said = [way for way in ways if getattr(self, way) is not None]
+        if len(said) != 1:
+            raise ValueError(f"a column is one of {', '.join(ways)}; this one is {' and '.join(said) or 'none'}")
+        owners = {"weights": "choice", "balanced": "choice", "decimals": "range", "after": "range"}
+        owners |= {"cases": "given", "otherwise": "given"}
+        for name in sorted(self.model_fields_set & owners.keys()):
+            if owners[name] != said[0]:
+                raise ValueError(f"{name} belongs to {owners[name]}, not to {said[0]}")
+        self._check_values()
+        return self
+
+    def _check_values(self) -> None:
+        for low, high in filter(None, (self.range, self.date)):
+            if low > high:  # type: ignore[operator]
+                raise ValueError("the lower end stands first")
+        if self.given is not None and self.cases is None:
+            raise ValueError("`given` needs `cases`")
+        if self.weights is not None and (
+            len(self.weights) != len(self.choice or ()) or min(self.weights) < 0 or not sum(self.weights)
+        ):
+            raise ValueError("`weights` has one number of 0 or more for each choice")
+
+    def refers(self) -> frozenset[str]:
+        """The columns it depends on."""
+        named = {name for name in (self.given, self.after) if name}
+        return frozenset(named).union(
+            Prompt("column", self.template or "").names, *(inner.refers() for inner in self.inner())
+        )
+
+    def inner(self) -> Iterator[Column]:
+        yield from (self.cases or {}).values()
+        if self.otherwise:
+            yield self.otherwise
+
+    def gives(self, name: str) -> list[str]:
+        """The names it adds to a row."""
+        return [name, *(f"{name}_{part}" for part in (self.persona.parts if self.persona else ()))]
+
+
+AnyColumn = Annotated[Column, BeforeValidator(_long_form)]
+Column.model_rebuild()
+
+
+def in_order(columns: Mapping[str, Column]) -> list[str]:
+    """The columns, each after those it depends on. ValueError where that cannot be."""
+    owner: dict[str, str] = {}
+    for name, column in columns.items():
+        for given in column.gives(name):
+            if given in owner:
+                raise ValueError(f"two columns are called {given}")
+            owner[given] = name
+        if any(inner.balanced or (inner.persona and inner.persona.parts) for inner in column.inner()):
+            raise ValueError(f"{name}: `balanced` and a persona's `parts` have no place inside `cases`")
+    for name, column in columns.items():
+        if unknown := sorted(column.refers() - owner.keys()):
+            raise ValueError(f"{name} depends on {', '.join(unknown)}, which no column gives")
+    graph = {name: {owner[other] for other in sorted(column.refers())} for name, column in columns.items()}
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise ValueError(f"these columns depend on each other: {', '.join(error.args[1])}") from error
