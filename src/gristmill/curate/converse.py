@@ -2,6 +2,10 @@
 
 Neighbours come from different places: a model must not learn to copy an answer from the turn before. Members are
 shuffled by seed and id, so that the conversations don't depend on the order in which samples arrive.
+
+With `learn: each` a group gives as many conversations as it has members: in each of them one member's answer is
+learned, below that member's own system message. What the others rest on (passages, say) does not stand there: learning
+them too would teach to make answers up.
 """
 
 from __future__ import annotations
@@ -10,13 +14,15 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from gristmill.core.records import Chunk, Origin, Quote, Record, Sample, digest_of
+from gristmill.core.records import Chunk, Message, Origin, Quote, Record, Sample, digest_of
 from gristmill.core.stage import PassContext, PassResult, samples
+from gristmill.core.thoughts import MARK as THOUGHTS
 from gristmill.curate.stages import ConverseConfig
 
 
-def _joinable(sample: Sample) -> bool:
-    single = [message.role for message in sample.messages] == ["user", "assistant"]
+def _joinable(sample: Sample, config: ConverseConfig) -> bool:
+    roles = [message.role for message in sample.messages]
+    single = (roles[1:] if config.learn == "each" and roles[:1] == ["system"] else roles) == ["user", "assistant"]
     return sample.form == "chat" and single and sample.marks.get("split", "train") == "train"
 
 
@@ -52,15 +58,39 @@ def _entry(seed: int, place: str, left: list[Sample]) -> tuple[int, str, str]:
 
 
 def _conversation(members: list[Sample], ctx: PassContext) -> Sample:
-    quotes: dict[Quote, None] = {quote: None for sample in members for quote in sample.quotes}
+    return _joined(members, tuple(message for sample in members for message in sample.messages), ctx)
+
+
+def _each(members: list[Sample], ctx: PassContext) -> Iterator[Sample]:
+    """The same turns for each member, of which its own are learned."""
+    turns = {sample.id: sample.messages[-2:] for sample in members}
+    for sample in members:
+        said = [m if own == sample.id else _silent(m) for own, pair in turns.items() for m in pair]
+        yield _joined(members, (*sample.messages[:-2], *said), ctx, about=sample)
+
+
+def _silent(message: Message) -> Message:
+    return message.model_copy(update={"train": False})
+
+
+def _joined(
+    members: list[Sample], messages: tuple[Message, ...], ctx: PassContext, *, about: Sample | None = None
+) -> Sample:
+    """`about`: the one member whose answer is learned. Its quotes are what the sample rests on, and it is the first
+    parent: the nearest source of a conversation is that of what it teaches."""
+    taught = [about] if about else members
+    quotes: dict[Quote, None] = {quote: None for sample in taught for quote in sample.quotes}
+    marks = {name: members[0].marks[name] for name in ("split",) if name in members[0].marks}
+    if any(sample.marks.get(THOUGHTS) for sample in taught):
+        marks[THOUGHTS] = True
     return Sample(
         form="chat",
         kind="conversation",
-        messages=tuple(message for sample in members for message in sample.messages),
+        messages=messages,
         quotes=tuple(quotes),
         language=members[0].language,
-        parents=tuple(sample.id for sample in members),
-        marks={"split": members[0].marks["split"]} if "split" in members[0].marks else {},
+        parents=tuple(dict.fromkeys(sample.id for sample in (*taught, *members))),
+        marks=marks,
         origin=Origin(stage=ctx.stage),
     )
 
@@ -68,10 +98,15 @@ def _conversation(members: list[Sample], ctx: PassContext) -> Sample:
 def run(config: ConverseConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     members: dict[tuple[str, bool], list[Sample]] = defaultdict(list)
     for sample in samples(records):
-        if _joinable(sample):
+        if _joinable(sample, config):
             members[sample.language, "split" in sample.marks].append(sample)
         else:
             yield sample
     for key in sorted(members):
         for group in _rounds(members[key], config.turns, ctx):
-            yield _conversation(group, ctx) if len(group) > 1 else group[0]
+            if len(group) == 1:
+                yield group[0]
+            elif config.learn == "each":
+                yield from _each(group, ctx)
+            else:
+                yield _conversation(group, ctx)

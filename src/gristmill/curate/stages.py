@@ -15,7 +15,9 @@ from gristmill.curate.privacy import stages as privacy
 from gristmill.curate.quality import stages as quality
 from gristmill.curate.review import stages as review
 
-Format = Literal["openai", "sharegpt", "alpaca", "chatml", "text", "masked", "preference", "rating", "labelled"]
+Format = Literal[
+    "openai", "sharegpt", "alpaca", "chatml", "text", "masked", "preference", "rating", "labelled", "packed"
+]
 FileType = Literal["jsonl", "parquet"]
 
 
@@ -93,6 +95,11 @@ class ConverseConfig(StageConfig):
     """Joins single questions and answers of the training split to conversations."""
 
     turns: int = Field(6, ge=2, le=64, description="Question and answer turns in one conversation")
+    learn: Literal["all", "each"] = Field(
+        "all",
+        description="all: one conversation, every answer learned. each: one for each turn, which alone is learned in "
+        "it, below its own system message; for answers from retrieved passages",
+    )
 
 
 class ExportConfig(StageConfig):
@@ -100,9 +107,24 @@ class ExportConfig(StageConfig):
 
     name: str = Field("dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Folder below the run's exports/")
     formats: list[Format] = Field(["openai"], min_length=1)
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        description="packed: a model whose tokenizer and chat template write the rows; a catalogue name, GGUF file or "
+        "folder",
+    )
+    context: int = Field(2048, ge=8, description="packed: tokens of a row")
     files: list[FileType] = Field(["jsonl", "parquet"], min_length=1)
     title: str = Field("", description="Heading of the dataset card; the name when not given")
     license: str = Field("", description="Licence of the data as the card states it, for example cc-by-4.0")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if ("packed" in self.formats) != (self.tokenizer is not None):
+            raise ValueError("formats: [packed] and `tokenizer` go together: rows of tokens are one tokenizer's")
+        if "context" in self.model_fields_set and "packed" not in self.formats:
+            raise ValueError("`context` is the length of packed rows; it goes with formats: [packed]")
+        return self
 
 
 def _step(module: str, config: type[StageConfig]) -> tuple[Stage, ...]:
@@ -119,7 +141,17 @@ STAGES: stage.STAGES = {
     "curate.dedup": _pass("dedup", DedupConfig),
     "curate.split": _pass("split", SplitConfig),
     "curate.converse": _pass("converse", ConverseConfig),
-    "curate.export": _pass("export", ExportConfig, keep=False),
+    "curate.export": (
+        Stage(
+            code="gristmill.curate.export:run",
+            config=ExportConfig,
+            takes=(Sample,),
+            gives=(Sample,),
+            shape="pass",
+            keep=False,
+            inputs="gristmill.curate.packed:inputs",
+        ),
+    ),
     **quality.STAGES,
     **privacy.STAGES,
     **duplicates.STAGES,

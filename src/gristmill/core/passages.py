@@ -1,0 +1,17 @@
+"""Passages as a model is shown them, numbered: the same in training and wherever they are retrieved for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gristmill.core.records import Chunk
+
+
+def show(passages: Sequence[Chunk]) -> str:
+    """`[1] path, title > heading` above each text. An answer cites a passage as `[1]`."""
+    return "\n\n".join(f"[{n}] {_place(chunk)}\n{chunk.text.strip()}" for n, chunk in enumerate(passages, 1))
+
+
+def _place(chunk: Chunk) -> str:
+    steps = [step for step in (chunk.title, *chunk.headings) if step]
+    return ", ".join([chunk.path, " > ".join(dict.fromkeys(steps))] if steps else [chunk.path])

@@ -1,0 +1,154 @@
+"""Talks in which an answer is wrong, is doubted and is put right. Only what puts it right is learned: the wrong answer
+is there to be answered to, never to be said. As a preference, the right answer beside the wrong one serves DPO.
+
+structured: the model writes all four lines. line: it writes the right answer, the doubt and the admission; the wrong
+answer is the right one with another value in place of the answer, by code.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field, create_model
+
+from gristmill.core.errors import Reject
+from gristmill.core.records import Message, Origin, Sample
+from gristmill.core.stage import StepContext
+from gristmill.generate.chat.asked import (
+    LONGEST_REPLY,
+    Asked,
+    asked_of,
+    carried,
+    check_reply,
+    check_silent,
+    joined,
+    reply_line,
+    silent_line,
+)
+from gristmill.generate.chat.stages import CorrectionConfig
+from gristmill.generate.source import Source
+from gristmill.generate.spans import AnswerSpan, pick
+from gristmill.generate.wording import holds
+from gristmill.generate.writer import Writer
+
+_TOKENS = 500
+_SILENT = ("wrong", "doubt", "admission")
+
+
+@dataclass(frozen=True)
+class Corrected:
+    right: str
+    wrong: str
+    doubt: str
+    admission: str
+    origin: Origin
+
+
+def schema(answer: str) -> type[BaseModel]:
+    """The right reply says the answer, the others don't."""
+    text = Field(min_length=4, max_length=LONGEST_REPLY)
+    right = Annotated[str, text, AfterValidator(lambda said: check_reply(said, answer))]
+    silent = Annotated[str, text, AfterValidator(lambda said: check_silent(said, answer))]
+    parts: dict[str, Any] = {"right": (right, ...), **dict.fromkeys(_SILENT, (silent, ...))}
+    return create_model("Correction", **parts)
+
+
+async def run(config: CorrectionConfig, record: Sample, ctx: StepContext) -> list[Sample]:
+    writer = Writer.of(config, record, ctx)
+    asked = asked_of(record, writer.source)
+    made = await (_structured if config.ask == "structured" else _lines)(writer, asked)
+    question = Message(role="user", content=asked.question)
+    right, wrong = (Message(role="assistant", content=text, train=True) for text in (made.right, made.wrong))
+    about: dict[str, Any] = {
+        "kind": "correction",
+        "quotes": record.quotes,
+        "language": writer.language.code,
+        "parents": (record.id,),
+        "marks": carried(record),
+        "origin": made.origin,
+    }
+    talk = (
+        question,
+        wrong.model_copy(update={"train": False}),
+        Message(role="user", content=made.doubt),
+        Message(role="assistant", content=f"{made.admission} {made.right}", train=True),
+    )
+    return [
+        Sample(form="chat", messages=talk, **about),
+        Sample(form="preference", messages=(question,), chosen=(right,), rejected=(wrong,), **about),
+    ]
+
+
+async def _structured(writer: Writer, asked: Asked) -> Corrected:
+    prompt = writer.ctx.prompt("chat_correction")
+    parsed = await writer.model.structured(
+        prompt.render(
+            place=writer.source.place, sentence=asked.sentence.text, language=writer.language.name, **asked.values
+        ),
+        schema(asked.answer),
+        max_tokens=_TOKENS,
+        temperature=writer.config.temperature,
+    )
+    return Corrected(**parsed.value.model_dump(), origin=writer.origin(prompt, parsed))
+
+
+async def _lines(writer: Writer, asked: Asked) -> Corrected:
+    right = await reply_line(writer, asked, writer.ctx.prompt("chat_reply_line"))
+    if right is None:
+        raise Reject("no usable reply")
+    wrong = falsified(right.text, asked, writer.source, writer.ctx.rng(asked.sample, "wrong"))
+    doubt = await silent_line(writer, asked, writer.ctx.prompt("chat_doubt_line"), wrong=wrong)
+    admission = await silent_line(writer, asked, writer.ctx.prompt("chat_concede_line"), wrong=wrong)
+    if doubt is None or admission is None:
+        raise Reject("no usable doubt" if doubt is None else "no usable admission")
+    origin = joined(right.origin, doubt.origin, admission.origin)
+    return Corrected(right.text, wrong, doubt.text, admission.text, origin)
+
+
+def falsified(reply: str, asked: Asked, source: Source, rng: random.Random) -> str:
+    """The reply with another value for the answer: one of the same kind that stands nearby, or another number."""
+    values = _others(reply, asked, source)
+    if not values and any(c.isdigit() for c in asked.answer):
+        values = [_other_number(asked.answer, rng)]
+    if not values:
+        raise Reject("no wrong answer of its kind", asked.answer)
+    value = rng.choice(values)
+    wrong = re.sub(rf"(?<!\w){re.escape(asked.answer)}(?!\w)", lambda _: value, reply, flags=re.IGNORECASE)
+    if holds(wrong, asked.answer) or wrong == reply:
+        raise Reject("no wrong answer of its kind", asked.answer)
+    return wrong
+
+
+def _others(reply: str, asked: Asked, source: Source) -> list[str]:
+    """What the same chunk says of the same kind, and neither the question nor the reply says; those that are written
+    alike where there are any: a name of two words for a name of two words."""
+    kind = next((span.kind for span in _spans(asked.sentence.text, source) if _same(span.text, asked.answer)), None)
+    found = {span.text for each in source.sentences for span in _spans(each.text, source) if span.kind == kind}
+    said = f"{asked.question} {reply}"
+    values = sorted(value for value in found if not holds(said, value) and not holds(value, asked.answer))
+    return [value for value in values if _shape(value) == _shape(asked.answer)] or values
+
+
+def _shape(value: str) -> str:
+    """Xx Xx of Tam Hale, 9 x of 41 metres."""
+    return re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", lambda word: "Xx" if word[0][0].isupper() else "x", value))
+
+
+def _spans(sentence: str, source: Source) -> list[AnswerSpan]:
+    return pick(sentence, language=source.chunk.language, names=source.names)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.strip(" .").casefold() == other.strip(" .").casefold()
+
+
+def _other_number(answer: str, rng: random.Random) -> str:
+    """The last number of it, changed by up to a fifth, and by 1 at least."""
+    *_, last = re.finditer(r"\d+", answer)
+    number = int(last[0])
+    least = max(1, number // 5)
+    other = number + rng.choice([step for step in range(-least, least + 1) if step and number + step > 0])
+    return f"{answer[: last.start()]}{other:0{len(last[0])}d}{answer[last.end() :]}"
