@@ -17,6 +17,7 @@ class Format(StrEnum):
     alpaca = "alpaca"
     chatml = "chatml"
     text = "text"
+    review = "review"
     jsonl = "jsonl"
     csv = "csv"
     parquet = "parquet"
@@ -51,7 +52,8 @@ def export(
     format: Annotated[
         Format,
         typer.Option(
-            help="Of samples, of rows (jsonl, csv, parquet), or of the model (hf, gguf, lora, lora-gguf, tokenizer)."
+            help="Of samples (review: a sheet to fill in), of rows (jsonl, csv, parquet), or of the model (hf, gguf, "
+            "lora, lora-gguf, tokenizer)."
         ),
     ],
     to: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
@@ -66,7 +68,7 @@ def export(
 
     A model is proven before it has its name: what was written is what was trained.
     """
-    from gristmill.runs.exports import export_data, export_rows
+    from gristmill.runs.exports import export_data, export_review, export_rows
 
     _refuse_misplaced(format, quantization, dtype, push, private=private)
     place, folder = open_run(workspace, run)
@@ -76,7 +78,7 @@ def export(
         options = Options(quantization=(quantization or Quantization.f16).value, dtype=(dtype or Dtype.fp32).value)
         typer.echo(export_model(place, folder, str(format), to, stage=stage, options=options))
     else:
-        write = export_rows if format in TABLES else export_data
+        write = export_rows if format in TABLES else export_review if format is Format.review else export_data
         typer.echo(write(place, folder, str(format), to, stage=stage))
     if push is not None:
         from gristmill.models.hub_transfer import push as send

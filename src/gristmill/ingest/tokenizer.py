@@ -1,41 +1,20 @@
-"""Whose tokens a chunk is measured in: a model of the catalogue, or a model or tokenizer on disk, on whose files chunks
-then depend."""
+"""Whose tokens a chunk is measured in, and the files that its chunks then depend on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 from gristmill.ingest.stages import ChunkConfig
 
 
 def inputs(config: ChunkConfig, base: Path) -> list[Path]:
-    """The files that decide how text is cut into tokens; none for a catalogue name, which stands for one fixed file."""
-    from gristmill.models import hub
-    from gristmill.models.catalogue import CATALOGUE
+    from gristmill.models.weights import tokenizer_files
 
-    if config.tokenizer in CATALOGUE:
-        return []
-    from_hub = config.tokenizer.startswith(hub.PREFIX)
-    path = hub.require(config.tokenizer).folder if from_hub else base / Path(config.tokenizer).expanduser()
-    return [path] if path.is_file() else sorted(path.glob("*token*.json"))
+    return tokenizer_files(config.tokenizer, base=base)
 
 
 def counter(config: ChunkConfig, base: Path) -> Callable[[str], int]:
-    """Counts the tokens of a text. Files that have changed since the last call are read again."""
-    return _load(config.tokenizer, base, tuple(map(_state, inputs(config, base))))
+    from gristmill.models.counter import token_counter
 
-
-def _state(path: Path) -> tuple[str, int, int, int, int]:
-    """What changes with a file, even where a copy keeps the time of its last change."""
-    status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-@lru_cache(maxsize=4)
-def _load(name: str, base: Path, _states: tuple[tuple[str, int, int, int, int], ...]) -> Callable[[str], int]:
-    from gristmill.models.renderer import Renderer
-    from gristmill.models.weights import locate_tokenizer
-
-    return Renderer.load(locate_tokenizer(name, base=base)).count
+    return token_counter(config.tokenizer, base)

@@ -75,6 +75,15 @@ def export_data(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *,
     return to
 
 
+def export_review(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:  # noqa: ARG001
+    """A stage's samples as sheets that people fill in; `curate.review` reads them back."""
+    from gristmill.curate.review.sheet import write_sheet
+
+    require_new(to)
+    write_sheet(_samples_of(folder, stage), to)
+    return to
+
+
 def export_rows(workspace: Workspace, folder: RunFolder, kind: str, to: Path, *, stage: str | None = None) -> Path:  # noqa: ARG001
     """A stage's rows as a table of their columns alone: `<stage>.jsonl`, `.csv` or `.parquet`."""
     require_new(to)
