@@ -13,8 +13,8 @@ mood: {given: rating, cases: {1: [angry], 2: [calm]}, else: [glad]}
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
-from datetime import date
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
@@ -71,7 +71,7 @@ class Column(BaseModel):
     range: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="A number from … to …")
     decimals: int = Field(0, ge=0, le=9, description="Of a range; 0: whole numbers")
     after: str | None = Field(None, description="With range: so much more than that column, of a date so many days")
-    date: tuple[date, date] | None = Field(None, description="A day from … to …")
+    date: tuple[datetime.date, datetime.date] | None = Field(None, description="A day from … to …")
     serial: int | None = Field(None, description="Counts up from here")
     persona: Persona | None = Field(None, description="An invented person, in one sentence")
     template: str | None = Field(None, min_length=1, description="Text with {{name}} for other columns")

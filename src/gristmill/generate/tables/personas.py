@@ -32,7 +32,8 @@ LAST: Mapping[str, str] = {
 }
 JOBS = (
     "accountant", "baker", "bus driver", "carpenter", "dental nurse", "electrician", "farmer", "fitness trainer",
-    "florist", "graphic designer", "hairdresser", "hotel porter", "housekeeper", "journalist", "judge", "lab technician",
+    "florist", "graphic designer", "hairdresser", "hotel porter", "housekeeper", "journalist", "judge",
+    "lab technician",
     "librarian", "lorry driver", "midwife", "music teacher", "night guard", "optician", "paramedic", "pharmacist",
     "plumber", "postal worker", "primary school teacher", "retired engineer", "sailor", "shop assistant",
     "social worker", "software tester", "student of law", "tax adviser", "town clerk", "translator", "vet", "waiter",
@@ -52,7 +53,8 @@ TRAITS = (
 STYLES = (
     "adds a small anecdote", "begins in the middle", "comes to the point at once", "gives dates and numbers",
     "likes long sentences", "lists things one by one", "makes comparisons", "never uses exclamation marks",
-    "sounds like speech", "uses everyday words only", "uses few adjectives", "writes formally", "writes in short sentences",
+    "sounds like speech", "uses everyday words only", "uses few adjectives", "writes formally",
+    "writes in short sentences",
     "writes to a friend, whoever reads it",
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ class TableConfig(StageConfig):
     """Rows from nothing: each column is drawn by seed, after the columns it depends on. No model is asked."""
 
     kind: Literal["generate.table"]
-    rows: int = Field(ge=1, le=10_000_000, description="How many, all of them different")
+    rows: int = Field(ge=1, le=1_000_000, description="How many, all of them different")
     columns: dict[str, AnyColumn] = Field(
         min_length=1,
         description="name -> a list of choices, a text with {{name}} for other columns, or one of {choice, weights, "
