@@ -145,6 +145,8 @@ class Lines:
             return f"{stage}: {event['given']} out, {dropped} dropped, {event['seconds']:.1f} s"
         if kind == "stage.reused":
             return f"{stage}: {event['given']} kept from an earlier run"
+        if kind == "stage.skipped":
+            return f"{stage}: not needed, {event['why']}"
         if kind == "stage.kept":
             return f"{stage}: {event['given']} kept"
         if kind == "progress" and time.monotonic() - self.last > SILENCE:

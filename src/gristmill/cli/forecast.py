@@ -113,6 +113,9 @@ def _notes(found: Estimate) -> str:
     for entry, stage in reversed(left.items()):
         known = "; its steps are, not its time" if entry in found["steps"] else ""
         lines.append(f"{entry} is not estimated: {stage['why']}{known}.")
+    again = dict.fromkeys(s["entry"].partition(".")[0] for s in found["stages"].values() if s["how"] == "again")
+    if again:
+        lines.append(f"{', '.join(again)}: in a later round as in the first, or not at all; nobody knows how many run.")
     for role in found["unpriced"]:
         lines.append(f"Nobody has said what `{role}` costs: give models.{role}.price (prices of {found['prices']}).")
     for role in found["untimed"]:

@@ -106,6 +106,8 @@ def _tell(outcome: Outcome, workspace: Workspace) -> None:
     exam = exam_table(folder)
     if exam:
         typer.echo(f"\n{exam}")
+    for why, stages in _skipped(outcome.summary.get("skipped", {})).items():
+        typer.echo(f"\nnot needed: {', '.join(stages)} ({why})")
     if outcome.state == "shown":
         typer.echo("\nThis run was finished before; nothing was done again.")
     if outcome.summary.get("dead_letters"):
@@ -115,6 +117,14 @@ def _tell(outcome: Outcome, workspace: Workspace) -> None:
     if outcome.error is None and outcome.summary.get("hint"):
         typer.echo(f"\n{outcome.summary['hint']}")
     typer.echo(f"\nrun     {outcome.folder}\nreport  {outcome.folder / 'report.html'}")
+
+
+def _skipped(stages: dict[str, str]) -> dict[str, list[str]]:
+    """Stages of rounds that were not needed, by the reason."""
+    found: dict[str, list[str]] = {}
+    for stage, why in stages.items():
+        found.setdefault(why, []).append(stage)
+    return found
 
 
 def _lost(funnel: Iterable[dict[str, Any]], run: str) -> str:

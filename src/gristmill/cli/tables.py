@@ -12,6 +12,7 @@ from gristmill.core.store import Spent
 from gristmill.llm.budget import KILLED
 from gristmill.runs.figures import amount, counted, money
 from gristmill.runs.folder import RunFolder
+from gristmill.runs.repeat import SKIPPED
 from gristmill.runs.unfinished import Unfinished
 
 AGAIN = {
@@ -50,7 +51,7 @@ def stopped_words(left: Unfinished) -> str:
 
 def funnel_lines(folder: RunFolder, left: Unfinished | None) -> dict[str, dict[str, Any]]:
     """Counts of every stage that has begun. One that is not done has given nothing yet; `done` of its records are."""
-    lines = {name: output.meta["counts"] for name, output in folder.outputs().items()}
+    lines = {name: output.meta["counts"] for name, output in folder.outputs().items() if SKIPPED not in output.meta}
     if left is not None:
         lines[left.stage] = {**vars(left.counts), "done": left.done}
     return lines

@@ -60,6 +60,7 @@ class _Caller:
     stage: str
     lines: tuple[Line, ...]
     counts: Counts
+    seed: int
 
 
 class Client:
@@ -108,15 +109,16 @@ class Client:
         weights: Weights | None = None,
         quantization: str | None = None,
         fallback: Sequence[Backup] = (),
+        seed: int | None = None,
     ) -> Model:
         """A model bound to a role and to the stage that asks. `weights` are needed where the spec names a stage.
-        `fallback`: the roles that the spec names as such, in its order."""
+        `fallback`: the roles that the spec names as such, in its order. `seed`: in place of the run's."""
         known = (role, stage, quantization, id(spec), weights.sha256 if weights else None)
         if (found := self._models.get(known)) is not None:
             return found[1]
         lines = [self._lines.get(role, spec, weights, quantization)]
         lines += [self._lines.get(name, other, its, None) for name, other, its in fallback]
-        caller = _Caller(role, stage, tuple(lines), self.counters[stage])
+        caller = _Caller(role, stage, tuple(lines), self.counters[stage], self.seed if seed is None else seed)
         first = lines[0].provider
         bound = BoundModel(role, first.identity, first.context, partial(self._answer, caller), caller.counts)
         self._models[known] = spec, bound  # the spec stays alive, so that its id stays its own
@@ -142,7 +144,7 @@ class Client:
     async def _answer(self, caller: _Caller, request: Request, *, sample: int, attempt: int) -> Answer:
         """The stored answer of any provider, else a new one of the first that serves; one that serves nobody hands its
         requests to the next."""
-        asked = [(line, *self._keyed(line, request, sample, attempt)) for line in caller.lines]
+        asked = [(line, *_keyed(line, request, sample, attempt, caller.seed)) for line in caller.lines]
         several = len(asked) > 1
         if several:
             for line, key, _ in asked:
@@ -164,11 +166,6 @@ class Client:
                 log("fail-over", role=caller.role, model=line.identity, error=failure.message)
                 self.emit("model.down", role=caller.role, model=line.identity, error=failure.message)
         raise _unserved(caller, failure)
-
-    def _keyed(self, line: Line, request: Request, sample: int, attempt: int) -> tuple[str, bytes]:
-        """The key of a question to this line, and what is hashed for it."""
-        content = content_of(line.identity, request, sample=sample, attempt=attempt, seed=self.seed)
-        return hashlib.sha256(content).hexdigest(), content
 
     async def _stored(self, line: Line, caller: _Caller, key: str) -> Answer | None:
         stored = await self.store.response(key)
@@ -224,6 +221,12 @@ class Client:
             line.down = None
             self.emit("model.up", role=caller.role, model=line.identity)
         return answer
+
+
+def _keyed(line: Line, request: Request, sample: int, attempt: int, seed: int) -> tuple[str, bytes]:
+    """The key of a question to this line, and what is hashed for it."""
+    content = content_of(line.identity, request, sample=sample, attempt=attempt, seed=seed)
+    return hashlib.sha256(content).hexdigest(), content
 
 
 def _to_ask(asked: list[_Asked]) -> Iterator[_Asked]:

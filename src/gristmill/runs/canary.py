@@ -63,7 +63,7 @@ class Trial:
     """What a stage did. `exact`: its input is all there is, not what comes of a few."""
 
     node: Node
-    how: str  # whole | tried | left
+    how: str  # whole | tried | left | again (a later round of `repeat`: it takes what the first took, or nothing)
     exact: bool = False
     taken: int = 0
     given: int = 0
@@ -131,7 +131,8 @@ class _Canary:
         try:
             for index, node in enumerate(self.current.plan.nodes):
                 STAGE.set(node.name)
-                self.trials[node.name] = self._left_out(node) or await self._try(index, node)
+                left = self._left_out(node) or self._again(index, node)
+                self.trials[node.name] = left or await self._try(index, node)
         finally:
             await self.current.close()
         return list(self.trials.values())
@@ -151,6 +152,15 @@ class _Canary:
             return Trial(node, "left", why="it writes files")
         return None
 
+    def _again(self, index: int, node: Node) -> Trial | None:
+        """A later round is not tried: whether there is one, nobody knows before the round before it."""
+        if node.round < 2:
+            return None
+        with Writer(self.current.folder.stage(index, node.name), Counts()) as writer:
+            nothing = writer.finish("canary", kind=node.kind, complete=False)
+        self.current.records.add(node.name, nothing)
+        return Trial(node, "again", output=nothing)
+
     async def _try(self, index: int, node: Node) -> Trial:
         """Run a stage: on all that there is for it, or, if it asks models, on a few."""
         current = self.current
@@ -158,7 +168,7 @@ class _Canary:
         inputs = Inputs([current.records.outputs[need] for need in node.needs])
         exact = all(self.trials[need].exact and self.trials[need].how == "whole" for need in node.needs)
         trial = Trial(node, "whole", exact=exact, taken=len(inputs))
-        key = node_key(current.plan, node, self.names.during(current), store.file_hash)
+        key = node_key(current.plan, node, self.names.during(current, node), store.file_hash)
         output = current.folder.stage(index, node.name)
         if node.stage.shape == "step" and node.roles:
             trial.how = "tried"

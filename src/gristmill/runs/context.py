@@ -44,7 +44,7 @@ class Current:
     records: Records = field(default_factory=Records)
     reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
     """One thread that reads: each that does has a connection to the store of its own, with a cache."""
-    _weights: dict[str, Weights] = field(default_factory=dict)
+    _weights: dict[tuple[str, str], Weights] = field(default_factory=dict)
 
     async def close(self) -> None:
         """Let go of engines, connections and the reader: of each, whatever becomes of the others."""
@@ -58,19 +58,21 @@ class Current:
             self.stop.set()
         return self.stop.is_set()
 
-    def weights(self, role: str) -> Weights:
-        """Where a role's weights lie; for `from: stage`, what that stage trained in this run."""
-        if role not in self._weights:
-            self._weights[role] = self._find_weights(role)
-        return self._weights[role]
+    def weights(self, role: str, node: Node) -> Weights:
+        """Where a role's weights lie for a stage; for `from: stage`, what that stage trained in this run: of several
+        rounds the last that came before."""
+        if (role, node.name) not in self._weights:
+            self._weights[role, node.name] = self._find_weights(role, node)
+        return self._weights[role, node.name]
 
-    def _find_weights(self, role: str) -> Weights:
+    def _find_weights(self, role: str, node: Node) -> Weights:
         spec = self.plan.recipe.models[role]
         if isinstance(spec, RemoteSpec):
             raise ConfigError(f"`{role}` is a model behind an address; weights on this machine are needed here")
         if isinstance(spec, LocalSpec):
             return locate(spec.model, base=self.plan.recipe.base, hasher=self.workspace.store.file_hash)
-        trained = list(self.records.outputs[spec.from_].only(Checkpoint))
+        rounds = [self.records.outputs[name] for name in node.waits if name.partition(".")[0] == spec.from_]
+        trained = next((found for output in reversed(rounds) if (found := list(output.only(Checkpoint)))), [])
         if len(trained) != 1:
             raise ConfigError(f"stage {spec.from_} gave {len(trained)} checkpoints; `{role}` needs exactly one")
         folder = self.workspace.root / str(trained[0].marks["folder"])
@@ -145,12 +147,17 @@ class Context:
     def model(self, role: str, *, quantization: str | None = None) -> Model:
         current = self._current
         spec = current.plan.recipe.models[role]
-        weights = None if isinstance(spec, RemoteSpec) else current.weights(role)
+        weights = None if isinstance(spec, RemoteSpec) else current.weights(role, self._node)
         others = [(name, current.plan.recipe.models[name]) for name in fallback_of(spec)]
-        fallback = [(n, s, None if isinstance(s, RemoteSpec) else current.weights(n)) for n, s in others]
-        stage = self._node.name
+        fallback = [(n, s, None if isinstance(s, RemoteSpec) else current.weights(n, self._node)) for n, s in others]
         return current.client.model(
-            role, spec, stage=stage, weights=weights, quantization=quantization, fallback=fallback
+            role,
+            spec,
+            stage=self._node.name,
+            weights=weights,
+            quantization=quantization,
+            fallback=fallback,
+            seed=self._node.seed(self.seed),
         )
 
     def prompt(self, name: str) -> Prompt:
@@ -166,7 +173,7 @@ class Context:
             self._counts.more[name] = self._counts.more.get(name, 0) + amount
 
     def weights(self, role: str) -> Weights:
-        return self._current.weights(role)
+        return self._current.weights(role, self._node)
 
     def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         return self._current.workspace.store.calls(keys)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -81,6 +81,9 @@ class _Estimator:
         self.rng = np.random.default_rng(0)
         self.out: dict[str, Draws] = {}  # what is known of how many records each stage gives
         self.total = Figures()
+        self.figures: dict[str, Figures] = {}  # of each stage of the first round, whole
+        repeat = plan.recipe.repeat
+        self.rounds = self.rng.integers(1, repeat.times + 1, DRAWS) if repeat else np.zeros(DRAWS)
         self.unpriced: set[str] = set()
         self.untimed: set[str] = set()
 
@@ -108,13 +111,29 @@ class _Estimator:
         taken = np.sum([self.out[need] for need in node.needs], axis=0) if node.needs else np.zeros(DRAWS)
         if trial.how == "left":
             return {"records": _range(taken), **self._training(trial, taken)}
-        if trial.how == "tried":
+        if trial.how == "again":
+            said, figures = self._again(trial)
+        elif trial.how == "tried":
             said, figures = self._tried(trial, taken)
         else:
             said, figures = self._free(trial, taken)
+        if node.round == 1:  # what of it is done already, another round has to do
+            self.figures[node.name] = self._tried(replace(trial, kept=0), taken)[1] if trial.tried else figures
         self.total.add(figures)
         given = {"given": _range(self.out[node.name]), **said}
         return {"records": _range(taken), **given} if node.needs else given
+
+    def _again(self, trial: Trial) -> tuple[dict[str, Any], Figures]:
+        """A later round: as the first, where there are so many. Between one and all of them each number is as likely as
+        another: nobody knows when the target is met."""
+        node = trial.node
+        first = ".".join(filter(None, (node.entry.partition(".")[0], node.stage.part)))
+        runs = self.rounds >= node.round
+        figures = Figures()
+        for what, values in vars(self.figures[first]).items():
+            setattr(figures, what, values * runs)
+        self.out[node.name] = self.out[first] * runs
+        return figures.ranges() if node.roles else {"seconds": _range(figures.fast)}, figures
 
     def _free(self, trial: Trial, taken: Draws) -> tuple[dict[str, Any], Figures]:
         """A stage that asks nobody gives, of more records, so many more; and takes so much longer."""

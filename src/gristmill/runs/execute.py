@@ -42,7 +42,9 @@ from gristmill.runs.lease import leased
 from gristmill.runs.manifest import rename, write_manifest
 from gristmill.runs.passes import link_weights, made_folder, run_pass
 from gristmill.runs.plan import Node, Plan
+from gristmill.runs.repeat import SKIPPED
 from gristmill.runs.report import write_report
+from gristmill.runs.rounds import missed, over
 from gristmill.runs.steps import Step, Undone, step_key
 from gristmill.runs.tables import LAYOUT, give_back
 from gristmill.runs.workspace import Workspace
@@ -197,7 +199,10 @@ class _Runner:
         if current.stopping():
             raise Cancelled("stopped", "Run the same command again to go on.")
         output = current.folder.stage(index, node.name)
-        key = node_key(current.plan, node, self.names.during(current), current.workspace.store.file_hash)
+        if why := over(current.plan, node, current.records.outputs):
+            current.records.add(node.name, self._skip(node, output, why))
+            return
+        key = node_key(current.plan, node, self.names.during(current, node), current.workspace.store.file_hash)
         inputs_key = [current.records.outputs[need].digest for need in node.needs]
         fingerprint = digest_of([LAYOUT, key, inputs_key])
         made = self._kept(node, output, fingerprint)
@@ -207,7 +212,30 @@ class _Runner:
             made = await self._make(node, output, key, fingerprint)
         current.records.add(node.name, made)
         if not made.count:
-            raise gave_nothing(node.name, made, self._inputs(node))
+            self._nothing(node, made)
+        self._say_missed(node)
+
+    def _nothing(self, node: Node, made: Output) -> None:
+        """An error, but for a round that finds nothing more to do: it is the last."""
+        error = gave_nothing(node.name, made, self._inputs(node))
+        if node.round < 2 or isinstance(error, ProviderError):
+            raise error
+        said = f"{error.message}: no more rounds. {error.hint}"
+        self.current.events.emit("warning", stage=node.name, message=said)
+
+    def _skip(self, node: Node, output: Output, why: str) -> Output:
+        """A stage that is not needed: nothing in, nothing out, and why."""
+        fingerprint = digest_of([LAYOUT, SKIPPED, why])
+        self.current.events.emit("stage.skipped", stage=node.name, kind=node.kind, why=why)
+        if not self._whole(output, fingerprint):
+            with Writer(output, Counts()) as writer:
+                output = writer.finish(fingerprint, kind=node.kind, complete=True, **{SKIPPED: why})
+        self._say_missed(node)
+        return output
+
+    def _say_missed(self, node: Node) -> None:
+        if said := missed(self.current.plan, node, self.current.records.outputs):
+            self.current.events.emit("warning", stage=node.entry, message=said)
 
     def _must_be_whole(self, node: Node) -> None:
         """Weights are not trained on data that the next run will complete: they would have to be trained again."""
@@ -298,6 +326,7 @@ class _Runner:
             "spent": {**asdict(spent), "usd": spent.usd},
             "paid": [{"stage": stage, "role": role, **asdict(line)} for (stage, role), line in lines],
             "funnel": {name: output.meta["counts"] for name, output in self.current.records.outputs.items()},
+            "skipped": {n: o.meta[SKIPPED] for n, o in self.current.records.outputs.items() if SKIPPED in o.meta},
             "dead_letters": sum(output.dead_letters for output in self.current.records.outputs.values()),
         }
 

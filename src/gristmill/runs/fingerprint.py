@@ -86,4 +86,5 @@ def outside(plan: Plan, node: Node, file_hash: Callable[[Path], str]) -> list[tu
 def run_fingerprint(plan: Plan, identity: Callable[[str], str], file_hash: Callable[[Path], str]) -> str:
     """Two runs with the same fingerprint are one run. Budgets are not in it: raising one goes on with the same run."""
     nodes = [[node.name, node.needs, node_key(plan, node, identity, file_hash)] for node in plan.nodes]
-    return digest_of([plan.recipe.name, nodes])
+    until = [plan.recipe.repeat.until] if plan.recipe.repeat else []
+    return digest_of([plan.recipe.name, nodes, *until])

@@ -13,7 +13,7 @@ from gristmill.models.weights import locate
 from gristmill.runs.context import Current
 from gristmill.runs.fingerprint import node_key, run_fingerprint
 from gristmill.runs.folder import RunFolder
-from gristmill.runs.plan import Plan, make_plan
+from gristmill.runs.plan import Node, Plan, make_plan
 from gristmill.runs.workspace import Workspace
 
 MADE_WITH = ("code", "libraries", "programs")
@@ -46,10 +46,10 @@ class Identities:
         made = {name: {part: key[part] for part in MADE_WITH} for name, key in keys.items()}
         return {"models": {role: self.before(role) for role in sorted(used)}, "inputs": inputs, "made_with": made}
 
-    def during(self, current: Current) -> Callable[[str], str]:
+    def during(self, current: Current, node: Node) -> Callable[[str], str]:
         def name(role: str) -> str:
             trained = isinstance(self.plan.recipe.models[role], StageSpec)
-            return f"weights {current.weights(role).sha256}" if trained else self.before(role)
+            return f"weights {current.weights(role, node).sha256}" if trained else self.before(role)
 
         return name
 

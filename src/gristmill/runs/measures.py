@@ -8,7 +8,7 @@ from typing import Any
 
 from gristmill.core.events import read_events
 from gristmill.core.records import Checkpoint, Report
-from gristmill.runs.folder import RunFolder
+from gristmill.runs.folder import Output, RunFolder
 
 ARMS = "arms"
 """In a report: what is examined, each by its name. It is left out of the names of metrics."""
@@ -21,11 +21,21 @@ def metrics_of(folder: RunFolder) -> dict[str, float]:
     """stage.name -> number: `tune.eval_loss` of a checkpoint, `exam.tuned.accuracy` of a report."""
     found: dict[str, float] = {}
     for stage, output in folder.outputs().items():
-        for checkpoint in output.only(Checkpoint):
-            found |= {f"{stage}.{name}": value for name, value in checkpoint.metrics.items()}
-        for report in output.only(Report):
-            found |= {f"{stage}.{name}": value for name, value in _numbers(report.data)}
+        found |= {f"{stage}.{name}": value for name, value in _said(output)}
     return found
+
+
+def measured(output: Output) -> dict[str, float]:
+    """The numbers of one stage by name: what it counted, and what its checkpoints and reports say."""
+    counts = output.meta["counts"]
+    return {"taken": counts["taken"], "given": counts["given"], **counts["more"], **dict(_said(output))}
+
+
+def _said(output: Output) -> Iterator[tuple[str, float]]:
+    for checkpoint in output.only(Checkpoint):
+        yield from checkpoint.metrics.items()
+    for report in output.only(Report):
+        yield from _numbers(report.data)
 
 
 def _numbers(data: dict[str, Any]) -> Iterator[tuple[str, float]]:

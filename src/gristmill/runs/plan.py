@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +11,7 @@ from typing import Any, get_args
 from gristmill.core.errors import ConfigError, GristmillError
 from gristmill.core.extras import install_line, missing
 from gristmill.core.prompt import Prompt, names_in, names_of, read_prompt
+from gristmill.core.records import digest_of
 from gristmill.core.secrets import resolve
 from gristmill.core.stage import PACE, Means, Stage, StageConfig, load_code, room_of
 from gristmill.llm.prices import demand_price
@@ -18,6 +19,7 @@ from gristmill.llm.spec import LocalSpec, RemoteSpec, StageSpec, fallback_of
 from gristmill.models.weights import locate
 from gristmill.runs.kinds import kinds
 from gristmill.runs.recipe import Loaded, load_recipe
+from gristmill.runs.repeat import ALL, BEFORE, called
 from gristmill.runs.source import RecipeError, Where
 
 
@@ -33,6 +35,11 @@ class Node:
     waits: tuple[str, ...]  # nodes that must be done, without their records
     roles: tuple[str, ...]
     prompts: dict[str, Prompt]
+    round: int = 0  # of `repeat`: 1, 2, …; 0 outside of its block
+
+    def seed(self, recipe: int) -> int:
+        """Of what it asks models: another in each round, else each would be given the answers of the first."""
+        return recipe if self.round < 2 else int(digest_of([recipe, self.round])[:8], 16)
 
     @property
     def kind(self) -> str:
@@ -64,6 +71,8 @@ def make_plan(
 
 def plan_recipe(recipe: Loaded) -> Plan:
     """The plan of a recipe that was read, checked whole."""
+    every = tuple(recipe.stages.values())
+    recipe = replace(recipe, stages={name: config.among(every) for name, config in recipe.stages.items()})
     plan = Plan(recipe, tuple(_sorted(recipe, _nodes(recipe))))
     if not recipe.source.problems:
         _check_types(plan)
@@ -74,8 +83,33 @@ def plan_recipe(recipe: Loaded) -> Plan:
     return plan
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A stage as the recipe has it, before it stands in its rounds."""
+
+    name: str
+    config: StageConfig
+    chain: tuple[Stage, ...]
+    needs: tuple[str, ...]  # as written
+    roles: tuple[str, ...]
+    prompts: tuple[dict[str, Prompt], ...]  # of each stage of the chain
+
+
 def _nodes(recipe: Loaded) -> list[Node]:
+    """All stages in the recipe's order, the block of `repeat` once for each round."""
+    entries = list(_entries(recipe))
+    repeat = recipe.repeat
+    block = [entry for entry in entries if repeat and entry.name in repeat.stages]
     nodes: list[Node] = []
+    for entry in entries:
+        if repeat is None or entry not in block:
+            nodes += _in_round(recipe, entry, 0)
+        elif entry is block[0]:
+            nodes += [n for at in range(1, repeat.times + 1) for e in block for n in _in_round(recipe, e, at)]
+    return nodes
+
+
+def _entries(recipe: Loaded) -> Iterator[_Entry]:
     previous: str | None = None
     for name in recipe.named("stages"):
         config = recipe.stages.get(name)
@@ -84,31 +118,68 @@ def _nodes(recipe: Loaded) -> list[Node]:
             continue
         chain = kinds()[config.kind]
         needs = _needs(recipe, name, config, chain[0], previous)
-        roles = tuple(_roles(recipe, name, config))
-        specs = [recipe.models.get(role) for role in roles]
-        waits = tuple(spec.from_ for spec in specs if isinstance(spec, StageSpec))
         _check_paths(recipe, name, config)
-        for stage in chain:
-            node_name = f"{name}.{stage.part}" if stage.part else name
-            prompts = dict(_prompts(recipe, name, config, stage))
-            nodes.append(Node(node_name, name, stage, config, needs, waits, roles, prompts))
-            needs = (node_name,)
+        prompts = tuple(dict(_prompts(recipe, name, config, stage)) for stage in chain)
+        yield _Entry(name, config, chain, needs, tuple(_roles(recipe, name, config)), prompts)
         _check_prompt_names(recipe, name, config, chain)
         previous = name
-    return nodes
+
+
+def _in_round(recipe: Loaded, entry: _Entry, at: int) -> Iterator[Node]:
+    """An entry's nodes in one round: its needs are of it, and all of the round before are waited for."""
+    repeat = recipe.repeat
+    name = called(entry.name, at)
+    needs = tuple(n for need in entry.needs for n in (repeat.sources(need, at=at) if repeat else [need]))
+    specs = [recipe.models.get(role) for role in entry.roles]
+    waits = [n for s in specs if isinstance(s, StageSpec) for n in _trained(recipe, entry, s.from_, at)]
+    if repeat and at > 1:
+        waits += [called(other, at - 1) for other in repeat.stages if other in recipe.stages]
+    for stage, prompts in zip(entry.chain, entry.prompts, strict=True):
+        node_name = f"{name}.{stage.part}" if stage.part else name
+        yield Node(node_name, name, stage, entry.config, needs, tuple(dict.fromkeys(waits)), entry.roles, prompts, at)
+        needs = (node_name,)
+
+
+def _trained(recipe: Loaded, entry: _Entry, stage: str, at: int) -> list[str]:
+    """The stages that have trained a model by the time that an entry asks it; the last of them that ran did."""
+    repeat = recipe.repeat
+    if repeat is None or stage not in repeat.stages:
+        return [stage]
+    order = recipe.named("stages")
+    later = at and order.index(entry.name) <= order.index(stage)
+    if later and at == 1:
+        said = f"it asks a model that {stage} trains later in the round: in the first there is none"
+        recipe.source.problem(("stages", entry.name), said, "Move it behind that stage.")
+    return repeat.sources(f"{stage}.{BEFORE if later else ALL}", at=at)
 
 
 def _needs(recipe: Loaded, name: str, config: StageConfig, first: Stage, previous: str | None) -> tuple[str, ...]:
     where = ("stages", name, "needs")
     if config.needs is None:
         return (previous,) if previous and first.takes else ()
-    for need in config.needs:
-        if need not in recipe.named("stages") or need == name:
-            known = f"Known: {', '.join(recipe.named('stages'))}."
-            recipe.source.problem(where, f"`needs` names no other stage: {need}", known)
     if config.needs and not first.takes:
         recipe.source.problem(where, f"{config.kind} takes nothing from other stages", "Remove `needs`.")
-    return tuple(n for n in config.needs if n in recipe.stages and n != name)
+    return tuple(need for need in config.needs if _is_there(recipe, name, need, where))
+
+
+def _is_there(recipe: Loaded, name: str, need: str, where: Where) -> bool:
+    """Whether a name in `needs` is another stage's, or a round's that this one may take; if not, it is noted."""
+    order = recipe.named("stages")
+    stage, _, which = need.partition(".")
+    if stage not in order or (need == name):
+        recipe.source.problem(where, f"`needs` names no other stage: {need}", f"Known: {', '.join(order)}.")
+        return False
+    block = recipe.repeat.stages if recipe.repeat else ()
+    if which and not (which in (BEFORE, ALL) and {stage, name} <= set(block)):
+        if recipe.repeat or "repeat" not in recipe.source.data:  # else `repeat` is broken, and reported
+            hint = f"Within `repeat` there are {stage}.{BEFORE} and {stage}.{ALL}; outside, {stage} is of all rounds."
+            recipe.source.problem(where, f"`needs` names no rounds: {need}", hint)
+        return False
+    if which != BEFORE and {stage, name} <= set(block) and order.index(stage) >= order.index(name):
+        hint = f"Write {stage}.{BEFORE}: of the rounds before this one, of none in the first."
+        recipe.source.problem(where, f"{stage} comes later in the round", hint)
+        return False
+    return stage in recipe.stages
 
 
 def means(config: StageConfig, what: str) -> Iterator[tuple[str, str]]:
@@ -219,6 +290,8 @@ def _check_types(plan: Plan) -> None:
             plan.recipe.source.problem(where, f"{node.kind} needs the output of a stage before it", "Add `needs`.")
         for need in node.needs:
             giver = plan.node(need)
+            if node.round > 1 and (giver.round != 1 or node.round > 2):
+                continue  # said of the first round, or of what the second takes of it
             given = giver.config.given(giver.stage.gives)
             wrong = [t.__name__ for t in given if not issubclass(t, node.stage.takes)]
             if wrong:

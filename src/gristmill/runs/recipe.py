@@ -15,6 +15,7 @@ from gristmill.core.stage import StageConfig
 from gristmill.llm.budget import Limits
 from gristmill.llm.spec import ModelSpec, StageSpec, fallback_of
 from gristmill.runs.kinds import kinds
+from gristmill.runs.repeat import Repeat
 from gristmill.runs.search import LIST, Sweep
 from gristmill.runs.sinks import SinkConfig, sinks
 from gristmill.runs.source import RecipeError, Source, Where, read_source
@@ -38,6 +39,7 @@ class Recipe(BaseModel):
     budget: Limits = Limits()
     models: dict[str, Any] = Field(default_factory=dict, description="Roles: name -> provider and model")
     stages: dict[str, Any] = Field(description="Stages: name -> kind and its settings")
+    repeat: Repeat | None = Field(None, description="Stages that run again until a target is met")
     sweep: Sweep | None = Field(None, description="Values to try, one trial each: `gristmill sweep`")
     sinks: dict[str, Any] = Field(default_factory=dict, description="Trackers that follow the run: name -> settings")
 
@@ -52,6 +54,7 @@ class Loaded:
     budget: Limits
     models: dict[str, ModelSpec]
     stages: dict[str, StageConfig]
+    repeat: Repeat | None
     sweep: Sweep | None
     sinks: dict[str, SinkConfig]
     source: Source
@@ -81,11 +84,12 @@ def validate(source: Source) -> Loaded:
     models = dict(_models(source))
     _check_fallbacks(source, models)
     stages = dict(_stages(source))
+    repeat = _repeat(source)
     sweep = _sweep(source)
     if not stages:
         raise RecipeError(source.problems)
     followed = dict(_sinks(source))
-    return Loaded(top.name, top.description, top.seed, top.budget, models, stages, sweep, followed, source)
+    return Loaded(top.name, top.description, top.seed, top.budget, models, stages, repeat, sweep, followed, source)
 
 
 def _find_placeholders(source: Source) -> None:
@@ -103,7 +107,7 @@ def _find_placeholders(source: Source) -> None:
 
 
 def _top(source: Source) -> Recipe | None:
-    plain = {k: v for k, v in source.data.items() if k not in ("models", "stages", "sweep")}
+    plain = {k: v for k, v in source.data.items() if k not in ("models", "stages", "repeat", "sweep")}
     mappings = {k: source.data[k] for k in ("models", "stages") if isinstance(source.data.get(k), dict)}
     for key in ("models", "stages"):
         if key in source.data and key not in mappings:
@@ -127,6 +131,31 @@ def _models(source: Source) -> Iterator[tuple[str, ModelSpec]]:
             yield name, adapter.validate_python(entry)
         except ValidationError as error:
             _explain(source, ("models", name), error)
+
+
+def _repeat(source: Source) -> Repeat | None:
+    """The block of stages that runs again, as the recipe's stages stand."""
+    if source.data.get("repeat") is None:
+        return None
+    try:
+        repeat = Repeat.model_validate(source.data["repeat"])
+    except ValidationError as error:
+        _explain(source, ("repeat",), error, list(Repeat.model_fields))
+        return None
+    order = list(source.data["stages"]) if isinstance(source.data.get("stages"), dict) else []
+    known = f"Its stages: {', '.join(order)}."
+    unknown = [name for name in repeat.stages if name not in order]
+    for name in unknown:
+        source.problem(("repeat", "stages"), f"`repeat` names no stage: {name}", known)
+    places = sorted(order.index(name) for name in repeat.stages if name in order)
+    if places and places != list(range(places[0], places[0] + len(places))):
+        hint = "Let nothing stand between them, and name each once: `after` moves a stage."
+        source.problem(("repeat", "stages"), "the stages of `repeat` do not stand together", hint)
+        return None
+    if repeat.target is not None and repeat.target.stage not in repeat.stages:
+        hint = f"Name one of {', '.join(repeat.stages)}."
+        source.problem(("repeat", "until"), f"`{repeat.target.stage}` is no stage of `repeat`", hint)
+    return None if unknown else repeat
 
 
 def _sweep(source: Source) -> Sweep | None:

@@ -64,7 +64,8 @@ class Source:
         return Place("recipe", 0)
 
     def problem(self, where: Where, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(self.place(where), message, hint))
+        found = Problem(self.place(where), message, hint)
+        self.problems += [found] * (found not in self.problems)  # a stage of several rounds is wrong once
 
     def trial(self, values: dict[str, Any]) -> Source:
         """The same recipe with the values of a trial in place of its `sweep`; each counts as written where it is

@@ -43,7 +43,7 @@ class StageProgress:
 
     name: str
     kind: str = ""
-    state: str = "waiting"  # waiting | running | done | kept (of an earlier attempt or run) | stopped | charged
+    state: str = "waiting"  # waiting | running | done | kept (of an earlier run) | skipped | stopped | charged
     done: float = 0
     total: float = 0
     failed: int = 0
@@ -80,6 +80,8 @@ class Progress:
             self.warnings.append(event["message"])
         elif kind.startswith("run."):
             self._end(kind.removeprefix("run."))
+        elif kind == "stage.skipped":
+            self.stages[event["stage"]].state = "skipped"
         elif kind in ("stage.started", "progress", "stage.finished", "stage.kept", "stage.reused"):
             stage = self.stages.setdefault(event["stage"], StageProgress(event["stage"]))
             getattr(self, "_" + kind.rpartition(".")[2])(stage, event)
@@ -194,7 +196,7 @@ class Progress:
         left = 0.0
         for stage in stages:
             known = stage["left"] if stage["state"] == "running" else expected.get(stage["name"], {}).get("seconds")
-            if stage["state"] in ("done", "kept"):
+            if stage["state"] in ("done", "kept", "skipped"):
                 continue
             if known is None:
                 return None

@@ -13,6 +13,7 @@ from gristmill.core.files import write_text
 from gristmill.core.records import Report, Sample
 from gristmill.runs.figures import counted, money
 from gristmill.runs.folder import Output, RunFolder
+from gristmill.runs.repeat import SKIPPED
 from gristmill.runs.report import charts
 from gristmill.runs.report.costs import cost_table, limits
 from gristmill.runs.report.sheet import section, sheet
@@ -29,11 +30,12 @@ def write_report(folder: RunFolder) -> None:
     """`report.html` of a run, from its folder."""
     outputs = folder.outputs()
     summary = orjson.loads((folder.path / "summary.json").read_bytes())
+    skipped = {name: outputs.pop(name) for name, output in list(outputs.items()) if SKIPPED in output.meta}
     exams = [report for output in outputs.values() for report in output.only(Report)]
     parts = [
         _head(folder, summary, exams),
         *(_exam(report) for report in exams),
-        section("Funnel", charts.funnel([_flow(name, output) for name, output in outputs.items()])),
+        section("Funnel", charts.funnel([_flow(name, output) for name, output in outputs.items()]) + _skipped(skipped)),
         _drops(outputs),
         section("Cost", cost_table(summary.get("paid", []), outputs)),
         section("Calls in flight", limits(folder)),
@@ -139,6 +141,12 @@ def _flow(name: str, output: Output) -> charts.Flow:
         why["could not be asked"] = counts["unreachable"]
     said = ", ".join(f"{reason} {n}" for reason, n in sorted(why.items(), key=lambda item: -item[1]))
     return charts.Flow(name, counts["taken"], counts["given"], sum(why.values()), said)
+
+
+def _skipped(outputs: dict[str, Output]) -> str:
+    """Stages of rounds that were not needed."""
+    said = [f"{name}: {output.meta[SKIPPED]}" for name, output in outputs.items()]
+    return f"<p class=sub>Not needed: {escape('; '.join(said))}.</p>" if said else ""
 
 
 def _drops(outputs: dict[str, Output]) -> str:
