@@ -7,8 +7,9 @@ format that would come out empty is an error.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,9 +23,11 @@ from gristmill.core.records import File, Origin, Record, Sample
 from gristmill.core.stage import PassContext, PassResult, samples
 from gristmill.curate.card import CardFacts, Provenance, Refused, write_card
 from gristmill.curate.formats import FORMATS, Row
+from gristmill.curate.packed import Packer, Refuse
 from gristmill.curate.stages import ExportConfig, FileType
 
 SPLITS = ("train", "validation", "test")
+PACKED = "packed"
 
 _TEXT, _SPANS = pa.string(), pa.list_(pa.list_(pa.int64()))
 _MESSAGES = pa.list_(pa.struct({"role": _TEXT, "content": _TEXT}))
@@ -39,6 +42,9 @@ _SCHEMAS = {
     "masked": pa.schema({"id": _TEXT, "messages": _MASKED, **_ABOUT}),
     "preference": pa.schema({"id": _TEXT, **dict.fromkeys(("prompt", "chosen", "rejected"), _MESSAGES), **_ABOUT}),
     "rating": pa.schema({"id": _TEXT, "prompt": _MESSAGES, "completion": _MESSAGES, "label": pa.bool_(), **_ABOUT}),
+    PACKED: pa.schema(
+        {**dict.fromkeys(("input_ids", "labels", "position_ids"), pa.list_(pa.int32())), "ids": pa.list_(_TEXT)}
+    ),
     "labelled": pa.schema({"id": _TEXT, "text": _TEXT, "label": _TEXT, **_ABOUT}),
 }
 
@@ -62,6 +68,7 @@ def write_export(
     title: str = "",
     license: str = "",
     provenance: Provenance | None = None,
+    packer: Packer | None = None,
 ) -> Exported:
     """Write `<format>/<split>.<file>`, `refused.jsonl` and `README.md` into `folder`, in place of an earlier export."""
     if not pool:
@@ -69,7 +76,7 @@ def write_export(
             "there is nothing to export", "Look at the funnel of the stages before: what dropped the samples?"
         )
     refused: list[Refused] = []
-    tables = {name: _table(name, pool, refused) for name in formats}
+    tables = {name: _table(name, pool, refused, packer) for name in formats}
     for name, splits in tables.items():
         if not splits:
             reasons = Counter(item.reason for item in refused if item.format == name)
@@ -101,22 +108,33 @@ def write_export(
     return Exported(folder, [*written, folder / "README.md"], {k: dict(v) for k, v in facts.rows.items()}, refused)
 
 
-def _table(name: str, pool: Sequence[Sample], refused: list[Refused]) -> dict[str, list[Row]]:
+def _table(name: str, pool: Sequence[Sample], refused: list[Refused], packer: Packer | None) -> dict[str, list[Row]]:
     """Rows by split, in the order of the samples; what the format cannot say goes to `refused`."""
-    splits: dict[str, list[Row]] = {split: [] for split in SPLITS}
+
+    def refuse(sample: Sample, reject: Reject) -> None:
+        refused.append(Refused(sample.id, name, reject.reason, reject.detail))
+
+    splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for sample in pool:
+        splits[str(sample.marks.get("split", "train"))].append(sample)
+    write = packer.rows if name == PACKED and packer else partial(_each, FORMATS[name])
+    tables = {split: write(held, refuse) for split, held in splits.items()}
+    return {split: rows for split, rows in tables.items() if rows}
+
+
+def _each(write: Callable[[Sample], Row], held: Sequence[Sample], refuse: Refuse) -> list[Row]:
+    rows = []
+    for sample in held:
         try:
-            row = FORMATS[name](sample)
+            rows.append(write(sample))
         except Reject as reject:
-            refused.append(Refused(sample.id, name, reject.reason, reject.detail))
-        else:
-            splits[str(sample.marks.get("split", "train"))].append(row)
-    return {split: rows for split, rows in splits.items() if rows}
+            refuse(sample, reject)
+    return rows
 
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier export wrote, and nothing else: the folder may be anyone's."""
-    for name in FORMATS:
+    for name in (*FORMATS, PACKED):
         for split in SPLITS:
             for file in get_args(FileType):
                 (folder / name / f"{split}.{file}").unlink(missing_ok=True)
@@ -168,6 +186,7 @@ def run(config: ExportConfig, records: Iterable[Record], ctx: PassContext) -> Pa
         title=config.title or config.name,
         license=config.license,
         provenance=_provenance(pool, ctx),
+        packer=Packer.of(config, ctx.base),
     )
     for item in done.refused:
         ctx.count(**{f"{item.format}: {item.reason}": 1})

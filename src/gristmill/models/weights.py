@@ -54,6 +54,14 @@ def locate(model: str, *, base: Path, hasher: Callable[[Path], str] = sha256_fil
     )
 
 
+def tokenizer_files(name: str, *, base: Path) -> list[Path]:
+    """The files that decide how a tokenizer cuts text; none for a catalogue name, which stands for one fixed file."""
+    if name in catalogue.CATALOGUE:
+        return []
+    path = hub.require(name).folder if name.startswith(hub.PREFIX) else base / Path(name).expanduser()
+    return [path] if path.is_file() else sorted(path.glob("*token*.json"))
+
+
 def locate_tokenizer(name: str, *, base: Path, hasher: Callable[[Path], str] = sha256_file) -> Weights:
     """Where a tokenizer lies: any model's, or a folder with a tokenizer.json and no model. Loads no weights."""
     folder = base / Path(name).expanduser()
