@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from gristmill.core.records import Chunk
+from gristmill.core.records import Chunk, Sample
+
+MARK = "retrieval"
+"""Of a sample with passages: `found` where one of them tells, `missed` where none does."""
 
 
 def show(passages: Sequence[Chunk]) -> str:
     """`[1] path, title > heading` above each text. An answer cites a passage as `[1]`."""
     return "\n\n".join(f"[{n}] {_place(chunk)}\n{chunk.text.strip()}" for n, chunk in enumerate(passages, 1))
+
+
+def cited(reply: str, number: int) -> str:
+    return f"{reply} [{number}]"
+
+
+def uncited(reply: str, sample: Sample) -> str:
+    """What a reply claims: the number of the passage it cites is none of it."""
+    return re.sub(r" \[\d+\]$", "", reply) if sample.marks.get(MARK) == "found" else reply
 
 
 def _place(chunk: Chunk) -> str:

@@ -9,6 +9,7 @@ from functools import cache
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Record, Sample
 from gristmill.core.stage import StepContext
+from gristmill.core.thoughts import parted
 from gristmill.curate.leak import leaked
 from gristmill.curate.stages import FilterConfig, Length
 from gristmill.curate.words import fold, plain, words
@@ -145,7 +146,8 @@ def _check_shape(config: FilterConfig, sample: Sample) -> None:
 
 def _said(sample: Sample) -> list[str]:
     unchecked = {"system", "assistant"} if sample.desirable is False else {"system"}
-    return [m.content for m in (*sample.messages, *sample.chosen) if m.role not in unchecked]
+    said = [parted(m.content, sample) for m in (*sample.messages, *sample.chosen) if m.role not in unchecked]
+    return [text for each in said for text in (each.thought, each.answer) if text]
 
 
 async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Record]:

@@ -12,8 +12,10 @@ import re
 from dataclasses import dataclass
 
 from gristmill.core.errors import Reject
+from gristmill.core.passages import uncited
 from gristmill.core.records import Chunk, Document, Quote, Record, Sample
 from gristmill.core.stage import StepContext
+from gristmill.core.thoughts import parted
 from gristmill.curate.numbers import digits, spelled, supported, unsupported
 from gristmill.curate.stages import GroundConfig
 from gristmill.curate.words import NAMES_NOUNS, WORD, Pool, content_words, fold, function_words, tidy
@@ -138,5 +140,13 @@ async def run(config: GroundConfig, record: Sample, ctx: StepContext) -> list[Re
     if record.desirable is False:
         return [record]
     quoted = "\n".join(quote.text for quote in record.quotes)
-    _check_claims(record.answer, quoted, record.question, "quote", config, record.language)
+    asked = "\n".join(message.content for message in record.messages if message.role == "user")
+    for answer in _answers(record):
+        _check_claims(answer, quoted, asked, "quote", config, record.language)
     return [record]
+
+
+def _answers(sample: Sample) -> list[str]:
+    """Every answer that is learned, without the thoughts before it and the passage it cites."""
+    learned = [m.content for m in sample.messages if m.role == "assistant" and m.train]
+    return [uncited(parted(text, sample).answer, sample) for text in learned or [sample.answer]]

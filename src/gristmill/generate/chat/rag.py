@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from gristmill.core.errors import Reject
-from gristmill.core.passages import show
+from gristmill.core.passages import MARK, cited, show
 from gristmill.core.records import Chunk, Draft, Message, Record, Sample, digest_of
 from gristmill.core.stage import Dropped, PassContext, PassResult, StepContext
 from gristmill.generate.chat.asked import (
@@ -121,7 +121,7 @@ async def run(config: RagConfig, record: Draft, ctx: StepContext) -> list[Sample
     )
     known = {chunk.id: chunk for chunk in ctx.ancestors(record, Chunk)}
     ids = [str(each) for each in record.data["passages"]]  # type: ignore[union-attr]
-    text = f"{reply.text} [{ids.index(writer.source.chunk.id) + 1}]" if record.data["found"] else reply.text
+    text = cited(reply.text, ids.index(writer.source.chunk.id) + 1) if record.data["found"] else reply.text
     instruction = config.instruction or _INSTRUCTIONS.get(writer.language.code, _INSTRUCTIONS["en"])
     return [
         Sample(
@@ -135,7 +135,7 @@ async def run(config: RagConfig, record: Draft, ctx: StepContext) -> list[Sample
             quotes=sample.quotes,
             language=writer.language.code,
             parents=(record.id,),
-            marks={**carried(sample), "retrieval": "found" if record.data["found"] else "missed"},
+            marks={**carried(sample), MARK: "found" if record.data["found"] else "missed"},
             origin=reply.origin,
         )
     ]

@@ -78,6 +78,7 @@ STAGES: stage.STAGES = {
             gives=(Draft,),
             shape="pass",
             part="retrieve",
+            modules=("gristmill.retrieve.bm25",),
         ),
         Stage(
             code="gristmill.generate.chat.rag:run",

@@ -1,0 +1,151 @@
+"""What a run asked, taken up again as training data: by the front door, from the store, and never asked anew."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.fakes.fixtures import FakeServer, fake_server
+from tests.generate.conftest import Context, chunk_of
+from tests.runs.project import Project
+
+from gristmill.core.errors import InputError
+from gristmill.core.records import Fact, Origin, Quote, Record, Sample
+from gristmill.generate.chat.harvest import accepted_of, run
+from gristmill.generate.chat.stages import HarvestConfig
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
+        yield fake
+
+
+def test_a_runs_prompts_and_answers_teach_as_they_were(tmp_path: Path, server: FakeServer) -> None:
+    server.fresh(pinvalid=0.4, bad_until_turns=6)
+    project = Project(tmp_path)
+    project.add("Orvale", "Tessmoor", "Kilbrack")
+    project.recipe(server.url, stages={"harvest": {"kind": "generate.harvest", "examples": "kept"}})
+    outcome = project.go()
+    asked = server.stats()["calls"]
+    facts = {row["id"]: orjson.loads(row["body"]) for row in project.records(outcome, "facts")}
+    cloze = {row["id"]: row["parents"] for row in project.records(outcome, "cloze")}
+    kept = {parent for row in project.records(outcome, "clean") for parent in cloze[row["id"]]}
+    rows = project.records(outcome, "harvest")
+    assert rows and asked > len(rows), "some answers were invalid and asked for again"
+    assert sorted(parent for row in rows for parent in row["parents"]) == sorted(
+        kept
+    )  # what was dropped teaches nothing
+    for row in rows:
+        body = orjson.loads(row["body"])
+        roles = [m["role"] for m in body["messages"]]
+        assert roles == ["system", *["user", "assistant"] * 3] and body["kind"] == "harvest"
+        assert [m["train"] for m in body["messages"]] == [False] * 6 + [True]
+        assert not any("cannot be used" in m["content"] for m in body["messages"])
+        answer = orjson.loads(body["messages"][-1]["content"])
+        statements = [each["statement"].strip() for each in answer["facts"]]
+        assert all(facts[parent]["statement"] in statements for parent in row["parents"])
+        assert facts[row["parents"][0]]["quote"]["text"] in [quote["text"] for quote in body["quotes"]]
+    assert project.go()["funnel"]["harvest"] == outcome["funnel"]["harvest"] and server.stats()["calls"] == asked
+
+
+CHUNK = chunk_of()
+QUOTE = Quote(text="x", start=0, end=1, path="varn.md")
+
+
+def call(key: str, attempt: int = 0, *, shots: int = 3, **more: Any) -> dict[str, Any]:
+    talk = [{"role": role, "content": f"{role} {n}"} for n in range(shots) for role in ("user", "assistant")]
+    messages = [{"role": "system", "content": "You write."}, *talk, {"role": "user", "content": f"asks {key}"}]
+    if attempt:
+        messages += [{"role": "assistant", "content": "bad"}, {"role": "user", "content": "again"}]
+    return {"key": key, "request": {"attempt": attempt, "messages": messages, **more}, "reply": {"text": f"says {key}"}}
+
+
+class Store(Context):
+    """A context whose store holds some answers."""
+
+    stage = "harvest"
+
+    def __init__(self, calls: list[dict[str, Any]], *records: Record) -> None:
+        super().__init__(None, *records)
+        self.stored = {each["key"]: each for each in calls}
+
+    def ancestors(self, record: Record, kind: type[Record]) -> list[Any]:
+        found = [self._records[each] for each in record.parents if each in self._records]
+        return [*found, *(above for each in found for above in self.ancestors(each, kind))]
+
+    def calls(self, keys: list[str]) -> list[dict[str, Any]]:
+        return [self.stored[key] for key in keys if key in self.stored]
+
+    def progress(self, done: float, total: float) -> None: ...
+
+
+def fact(statement: str, *calls: str, stage: str = "facts") -> Fact:
+    origin = Origin(stage=stage, prompt="facts@1", model="m", calls=calls)
+    return Fact(statement=statement, quote=QUOTE, language="en", parents=(CHUNK.id,), origin=origin)
+
+
+def harvested(calls: list[dict[str, Any]], *records: Record, **config: Any) -> tuple[list[Any], Store]:
+    store = Store(calls, CHUNK, *records)
+    return list(run(HarvestConfig(kind="generate.harvest", **config), records, store)), store  # type: ignore[arg-type]
+
+
+def test_of_an_answer_asked_for_again_the_first_prompt_and_the_last_words_are_taken() -> None:
+    calls = [call("a"), call("b", 1), call("c"), call("d", prompt="Once", messages=None)]
+    pairs = [(asked["key"], accepted["key"]) for asked, accepted in accepted_of(calls[:3])]
+    assert pairs == [("a", "b"), ("c", "c")]
+    assert list(accepted_of([call("b", 1)])) == []  # its prompt is gone
+    del calls[3]["request"]["messages"]
+    assert list(accepted_of(calls[3:])) == []
+    (first, second), _ = harvested(calls[:3], fact("One.", "a", "b", "c"))
+    assert [m.content for m in first.messages] == ["You write.", "asks a", "says b"]
+    assert [m.content for m in second.messages] == ["You write.", "asks c", "says c"]
+    assert (first.origin.calls, first.origin.prompt, first.origin.stage) == (("b",), "facts@1", "harvest")
+    assert second.origin.prompt is None  # by which of several prompts it was asked is not known
+    assert first.marks == {"step": "facts"} and first.quotes == (QUOTE,)
+
+
+def test_one_answer_is_taken_once_and_only_if_enough_came_of_it() -> None:
+    calls = [call("a"), call("b")]
+    few = [fact("One.", "a"), fact("Two.", "a"), fact("Three.", "b"), fact("Four.", "a", "b")]
+    samples, _ = harvested(calls, *few)
+    assert Counter(sample.answer for sample in samples) == {"says a": 1, "says b": 1}
+    samples, store = harvested(calls, *few, least=2)
+    assert [sample.parents for sample in samples] == [(few[0].id, few[1].id)]
+    assert store.counts["answers of which too few records came through"] == 2
+
+
+def test_what_a_record_descends_from_was_made_for_it() -> None:
+    above = fact("One.", "a")
+    below = Sample(form="text", kind="x", text="One.", parents=(above.id,), origin=Origin(stage="texts", calls=("b",)))
+    store = Store([call("a"), call("b")], CHUNK, above, below)
+    both = run(HarvestConfig(kind="generate.harvest"), [below], store)  # type: ignore[arg-type]
+    assert [sample.marks["step"] for sample in both] == ["texts", "facts"]  # type: ignore[union-attr]
+    one = run(HarvestConfig(kind="generate.harvest", of=["facts"]), [below], store)  # type: ignore[arg-type]
+    assert [sample.parents for sample in one] == [(above.id,)]  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="no record that came this far was written by fact"):
+        list(run(HarvestConfig(kind="generate.harvest", of=["fact"]), [below], store))  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["kept", "dropped", "some"]), st.integers(0, 5))
+def test_worked_examples_stay_in_pairs_and_are_never_learned(examples: Any, shots: int) -> None:
+    counts = Counter()
+    for number in range(12):
+        (sample,), _ = harvested([call("a", shots=shots)], fact(f"Fact {number}.", "a"), examples=examples)
+        assert [m.train for m in sample.messages] == [False] * (len(sample.messages) - 1) + [True]
+        shown = [m.content for m in sample.messages[1:-2]]
+        numbers = [int(text.split()[1]) for text in shown[::2]]
+        assert shown == [f"{role} {n}" for n in numbers for role in ("user", "assistant")]
+        assert numbers == sorted(set(numbers)) and set(numbers) <= set(range(shots))
+        counts[len(numbers)] += 1
+    if examples != "some" or not shots:
+        assert set(counts) == {shots if examples == "kept" else 0}
+    else:
+        assert 0 < counts[0] < 12
