@@ -21,7 +21,7 @@ from gristmill.curate import filter as gate
 from gristmill.curate import ground
 from gristmill.curate.stages import FilterConfig, GroundConfig
 from gristmill.generate.pretrain import active_reading, entigraph
-from gristmill.generate.pretrain.reading import around, as_chunk
+from gristmill.generate.pretrain.reading import as_chunk, naming, passages, shown
 from gristmill.generate.pretrain.stages import ActiveReadingConfig, EntigraphConfig
 from gristmill.generate.source import source_of
 from gristmill.generate.wording import check_prose
@@ -114,16 +114,16 @@ async def test_a_text_may_begin_with_where_it_stands_and_its_writer_be_told_more
 
 
 @pytest.mark.parametrize("name", ["pretrain_entigraph", "pretrain_active_reading"])
-async def test_the_worked_example_would_pass_the_gates_itself(name: str) -> None:
-    asked, answer = read_prompt(name, PROMPTS / f"{name}.md").examples
-    source = asked.split("Passage: ")[1].split("\n")[0]
-    chunk = chunk_of(source, start=0).model_copy(update={"title": "Orrel Bay", "headings": ("The white tower",)})
-    assert check_prose(answer, source=source) == answer
-    sample = await text_on(["Pell Arden", "rapeseed oil"], answer, of=chunk.model_copy(update={"parents": ()}))
+@pytest.mark.parametrize("example", [0, 1])
+async def test_the_worked_examples_would_pass_the_gates_themselves(name: str, example: int) -> None:
+    asked, answer = read_prompt(name, PROMPTS / f"{name}.md").examples[2 * example :][:2]
+    topic, passage = re.findall("(?:Topic|Passage): (.*)", asked)
+    title, *headings = topic.split(" > ")
+    chunk = chunk_of(passage, start=0).model_copy(update={"title": title, "headings": tuple(headings), "parents": ()})
+    sample = await text_on(re.findall("- (.*)", asked) or [title.split()[-1]], answer, of=chunk)
     context: Any = Context(None, chunk)
     context.ancestor = lambda _, kind: chunk if kind is Chunk else None
     context.prompt_of = lambda _: None
-    sample = sample.model_copy(update={"quotes": ()})
     assert await ground.run(GroundConfig(kind="curate.ground"), sample, context) == [sample]
     assert await gate.run(FilterConfig(kind="curate.filter"), sample, context) == [sample]
 
@@ -162,7 +162,7 @@ async def test_strategies_are_drawn_by_seed_and_record_for_small_writers() -> No
         chunk,
         Context(Recorder(""), chunk),  # type: ignore[arg-type]
     )
-    assert only.data == {"strategy": "letter", "task": more["letter"]}
+    assert only.data == {"strategy": "letter", "task": more["letter"], "first": 1, "last": 5}
 
 
 async def test_a_model_chooses_from_the_catalogue_and_makes_up_its_own(model: Model) -> None:
@@ -177,29 +177,52 @@ async def test_a_model_chooses_from_the_catalogue_and_makes_up_its_own(model: Mo
         active_reading.schema(("retell",), 2, 0).model_validate({"strategies": ["sing"]})
 
 
+def studying(chunk: Chunk | Document, first: int = 1, last: int = 5) -> Draft:
+    data = {"strategy": "retell", "task": "Tell it again.", "first": first, "last": last}
+    return Draft(kind="active_reading", data=data, parents=(chunk.id,))  # type: ignore[arg-type]
+
+
 async def test_notes_rest_on_all_that_was_read() -> None:
-    chunk = chunk_of()
-    draft = Draft(kind="active_reading", data={"strategy": "retell", "task": "Tell it again."}, parents=(chunk.id,))
-    recorder = Recorder(NOTE)
-    (sample,) = await active_reading.run(active(), draft, Context(recorder, chunk, draft))  # type: ignore[arg-type]
-    assert (sample.kind, sample.quotes[0].text, sample.parents) == ("active_reading", chunk.text, (draft.id,))
-    assert "Way to study: Tell it again." in recorder.asked[0][-1].content
+    chunk, recorder = chunk_of(), Recorder(NOTE)
+    for draft, quoted in (
+        (studying(chunk), TEXT),
+        (studying(chunk, 2, 3), TEXT[TEXT.index("Its") : TEXT.index(" The lib")]),
+    ):
+        (sample,) = await active_reading.run(active(), draft, Context(recorder, chunk, draft))  # type: ignore[arg-type]
+        assert (sample.kind, sample.quotes[0].text, sample.parents) == ("active_reading", quoted, (draft.id,))
+        assert f"Passage: {quoted}\nWay to study: Tell it again." in recorder.asked[-1][-1].content
 
 
-async def test_a_document_that_cannot_be_shown_whole_is_a_reject() -> None:
-    long = DOCUMENT.model_copy(update={"text": TEXT * 9, "pages": ()})
-    with pytest.raises(Reject, match="longer than `passage`"):
-        context = Context(Recorder("{}"), long)  # type: ignore[arg-type]
-        await active_reading.strategies(active(ask="structured", passage=500), long, context)
+async def test_a_long_document_is_studied_passage_by_passage() -> None:
+    long = DOCUMENT.model_copy(update={"text": " ".join(TEXT for _ in range(9)), "pages": ()})
+    drafts = await active_reading.strategies(active(passage=800, per_record=2), long, Context(Recorder(""), long))  # type: ignore[arg-type]
+    stretches = sorted({(draft.data["first"], draft.data["last"]) for draft in drafts})  # type: ignore[type-var]
+    assert [first for first, _ in stretches] == [1, *(last + 1 for _, last in stretches[:-1])]  # type: ignore[operator]
+    assert stretches[-1][1] == 45 and len(drafts) == 2 * len(stretches)
+    (sample,) = await active_reading.run(active(), drafts[-1], Context(Recorder(NOTE), long, drafts[-1]))  # type: ignore[arg-type]
+    assert len(sample.quotes[0].text) <= 800 and long.text.endswith(sample.quotes[0].text)
 
 
-@pytest.mark.parametrize("limit", [400, 500, 4000])
-def test_of_a_long_source_the_wanted_sentences_are_shown_with_those_before_them(limit: int) -> None:
-    long = chunk_of(" ".join(f"Nothing of note happened in the year {n}. {n} was dull." for n in range(1, 40)))
-    source = source_of(long, Context(None, long))
-    shown = around(source, lambda sentence: "year 20." in sentence.text, limit)
-    assert len(shown) <= limit and ("19 was dull. Nothing of note happened in the year 20." in shown)
-    assert (limit < 4000) == ("year 3." not in shown)
+@settings(max_examples=60)
+@given(st.lists(st.integers(20, 300), min_size=1, max_size=30), st.integers(200, 900))
+def test_passages_hold_every_sentence_once_and_stay_within_the_limit(lengths: list[int], limit: int) -> None:
+    text = " ".join("a b " + "c" * (length - 5) + "." for length in lengths)
+    chunk = chunk_of(text)
+    found = passages(source_of(chunk, Context(None, chunk)), limit)
+    assert [sentence.number for held in found for sentence in held] == list(range(1, len(lengths) + 1))
+    assert all(len(shown(held)) <= max(limit, max(lengths)) for held in found)
+
+
+@pytest.mark.parametrize("limit", [200, 4000])
+def test_each_thing_has_the_sentences_that_name_it_shown(limit: int) -> None:
+    dull = " ".join(f"Nothing of note happened in the year {n}." for n in range(1, 30))
+    long = chunk_of(
+        f"The mill is old. It was built by Edda Moor. {dull} Tam Hale sold it. Edda Moor met Tam Hale in May."
+    )
+    read = naming(source_of(long, Context(None, long)), ["Tam Hale", "Edda Moor"], limit)
+    said = ["The mill is old.", "It was built by Edda Moor.", "Tam Hale sold it.", "Edda Moor met Tam Hale in May."]
+    assert [sentence.text for sentence in read] == said
+    assert [s.text for s in naming(source_of(long, Context(None, long)), ["Tam Hale", "Edda Moor"], 40)] == said[-1:]
 
 
 @settings(max_examples=60)

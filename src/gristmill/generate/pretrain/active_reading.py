@@ -9,14 +9,15 @@ The catalogue is written for this project. Small writers follow what is drawn by
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, JsonValue, create_model
 
 from gristmill.core.errors import Reject
-from gristmill.core.records import Chunk, Document, Draft, Origin, Sample
+from gristmill.core.records import Chunk, Document, Draft, Origin, Record, Sample
 from gristmill.core.stage import StepContext
-from gristmill.generate.pretrain.reading import shown, writer_of, written
+from gristmill.generate.pretrain.reading import passages, shown, writer_of, written
 from gristmill.generate.pretrain.stages import ActiveReadingConfig, Strategy
 from gristmill.generate.writer import Writer
 
@@ -39,21 +40,29 @@ CATALOGUE: dict[Strategy, str] = {
 
 
 async def strategies(config: ActiveReadingConfig, record: Chunk | Document, ctx: StepContext) -> list[Draft]:
-    """How a record will be studied: one draft for each text that will be written."""
+    """How a record will be studied, passage by passage: one draft for each text that will be written."""
     tasks: dict[str, str] = {name: CATALOGUE[name] for name in config.strategies}
     tasks |= config.more
     writer = writer_of(config, record, ctx)
-    origin = None
-    if config.ask == "line":
-        names = list(tasks)
-        ctx.rng(record).shuffle(names)
-        chosen = {name: tasks[name] for name in names[: config.per_record]}
-    else:
-        chosen, origin = await _chosen(writer, config, tasks)
-    return [
-        Draft(kind="active_reading", data={"strategy": name, "task": task}, parents=(record.id,), origin=origin)
-        for name, task in chosen.items()
-    ]
+    drafts = []
+    for read in passages(writer.source, config.passage):
+        place = {"first": read[0].number, "last": read[-1].number}  # its sentences
+        if config.ask == "line":
+            chosen, origin = _drawn(tasks, config, record, ctx, read[0].number), None
+        else:
+            chosen, origin = await _chosen(writer, config, tasks, shown(read))
+        for name, task in chosen.items():
+            data: dict[str, JsonValue] = {"strategy": name, "task": task, **place}
+            drafts.append(Draft(kind="active_reading", data=data, parents=(record.id,), origin=origin))
+    return drafts
+
+
+def _drawn(
+    tasks: dict[str, str], config: ActiveReadingConfig, record: Record, ctx: StepContext, salt: int
+) -> dict[str, str]:
+    names = list(tasks)
+    ctx.rng(record, salt).shuffle(names)
+    return {name: tasks[name] for name in names[: config.per_record]}
 
 
 def schema(names: tuple[str, ...], most: int, own: int) -> type[BaseModel]:
@@ -68,12 +77,14 @@ def schema(names: tuple[str, ...], most: int, own: int) -> type[BaseModel]:
     return create_model("Strategies", **parts)
 
 
-async def _chosen(writer: Writer, config: ActiveReadingConfig, tasks: dict[str, str]) -> tuple[dict[str, str], Origin]:
+async def _chosen(
+    writer: Writer, config: ActiveReadingConfig, tasks: dict[str, str], passage: str
+) -> tuple[dict[str, str], Origin]:
     prompt = writer.ctx.prompt("pretrain_strategies")
     parsed = await writer.model.structured(
         prompt.render(
             place=writer.source.place,
-            passage=shown(writer.source.sentences, config.passage),
+            passage=passage,
             catalogue="\n".join(f"- {name}: {task}" for name, task in tasks.items()) or "-",
             count=config.per_record,
             own=config.own,
@@ -92,9 +103,9 @@ async def _chosen(writer: Writer, config: ActiveReadingConfig, tasks: dict[str, 
 
 
 async def run(config: ActiveReadingConfig, record: Draft, ctx: StepContext) -> list[Sample]:
-    """One strategy followed: a text that rests on the whole record."""
+    """One strategy followed: a text that rests on all that was read."""
     writer = writer_of(config, record, ctx)
-    source = writer.source
-    passage = shown(source.sentences, config.passage)
-    task = record.data["task"]
-    return [await written(writer, config, "pretrain_active_reading", passage, quotes=(source.whole(),), task=task)]
+    first, last = int(str(record.data["first"])), int(str(record.data["last"]))
+    read = replace(writer.source, sentences=writer.source.sentences[first - 1 : last])
+    prompt, passage, task = "pretrain_active_reading", shown(read.sentences), record.data["task"]
+    return [await written(writer, config, prompt, passage, quotes=(read.whole(),), task=task)]

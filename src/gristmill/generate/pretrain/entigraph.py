@@ -11,7 +11,6 @@ triples are written about is drawn by seed, and a larger cap keeps those of a sm
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import combinations
 from typing import Annotated
 
@@ -20,9 +19,9 @@ from pydantic import BaseModel, Field, create_model
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Draft, Origin, Sample
 from gristmill.core.stage import StepContext
-from gristmill.generate.pretrain.reading import around, writer_of, written
+from gristmill.generate.pretrain.reading import naming, passages, shown, writer_of, written
 from gristmill.generate.pretrain.stages import EntigraphConfig
-from gristmill.generate.source import Sentence, Source
+from gristmill.generate.source import Source
 from gristmill.generate.spans import pick
 from gristmill.generate.wording import holds
 from gristmill.generate.writer import Writer
@@ -55,7 +54,9 @@ async def entities(config: EntigraphConfig, record: Chunk | Document, ctx: StepC
     ]
     if not groups:
         raise Reject("fewer than two entities", ", ".join(named))
-    return [Draft(kind="entigraph", data={"entities": list(group)}, parents=(record.id,), origin=origin) for group in groups]
+    return [
+        Draft(kind="entigraph", data={"entities": list(group)}, parents=(record.id,), origin=origin) for group in groups
+    ]
 
 
 def _by_code(source: Source) -> list[str]:
@@ -73,7 +74,7 @@ async def _by_model(writer: Writer, config: EntigraphConfig) -> tuple[list[str],
     prompt = writer.ctx.prompt("pretrain_entities")
     named: list[str] = []
     calls: list[str] = []
-    for passage in _stretches(writer.source, config.passage):
+    for passage in map(shown, passages(writer.source, config.passage)):
         parsed = await writer.model.structured(
             prompt.render(
                 place=writer.source.place, passage=passage, count=config.entities, language=writer.language.name
@@ -87,16 +88,6 @@ async def _by_model(writer: Writer, config: EntigraphConfig) -> tuple[list[str],
         named += held
         calls += parsed.calls
     return named, Origin(stage=writer.ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=tuple(calls))
-
-
-def _stretches(source: Source, limit: int) -> Iterator[str]:
-    stretch = ""
-    for sentence in source.sentences:
-        if stretch and len(stretch) + len(sentence.text) >= limit:
-            yield stretch
-            stretch = ""
-        stretch = f"{stretch} {sentence.text}".strip()[:limit]
-    yield stretch
 
 
 def ranked(found: list[str], source: Source) -> list[str]:
@@ -122,17 +113,17 @@ async def run(config: EntigraphConfig, record: Draft, ctx: StepContext) -> list[
     writer = writer_of(config, record, ctx)
     group = [str(name) for name in record.data["entities"]]  # type: ignore[union-attr]
     source = writer.source
-
-    def names_one(sentence: Sentence) -> bool:
-        return any(holds(sentence.text, name) for name in group)
-
+    read = naming(source, group, config.passage)
+    if not read:
+        raise Reject("no sentence names them", ", ".join(group))
+    whole = shown(source.sentences)
     translated = writer.language.code != source.chunk.language  # names may be spelled otherwise there
     sample = await written(
         writer,
         config,
         "pretrain_entigraph",
-        around(source, names_one, config.passage),
-        quotes=tuple(sentence.quote for sentence in source.sentences if names_one(sentence)) or (source.whole(),),
+        whole if len(whole) <= config.passage else shown(read),
+        quotes=tuple(sentence.quote for sentence in read),
         named=() if translated else group,
         entities="\n".join(f"- {name}" for name in group),
     )

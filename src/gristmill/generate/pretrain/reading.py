@@ -7,18 +7,21 @@ by code when it is empty, a copy, a loop, or goes on with the prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from math import ceil
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Quote, Record, Sample, Span
 from gristmill.core.stage import StepContext
 from gristmill.generate.pretrain.stages import ReadingConfig
 from gristmill.generate.source import Sentence, Source, language_of, source_of
-from gristmill.generate.wording import check_prose
+from gristmill.generate.wording import check_prose, holds, opens_with_pronoun
 from gristmill.generate.writer import Writer
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?…。！？][\"'”’»)]*(?=\s)|(?=\s*\n\s*\n)|\s*\Z)", re.DOTALL)
 _WORDS = 0.6  # words that a token makes, said to the writer: cautious, as what is cut off is refused
+_MORE = 30  # words that a text may have beyond its passage: more room is filled with repetition
 
 
 def writer_of(config: ReadingConfig, record: Record, ctx: StepContext) -> Writer:
@@ -58,24 +61,38 @@ def _sentences(text: str, heads: list[Span]) -> Iterator[Span]:
         start = max(hit.end(), head[1] if head else 0)
 
 
-def shown(sentences: tuple[Sentence, ...], limit: int) -> str:
-    """Sentences as a passage; one that would pass the limit of characters is a Reject."""
-    text = " ".join(sentence.text for sentence in sentences)
-    if len(text) > limit:
-        raise Reject("longer than `passage`", f"{len(text)} characters; raise `passage`, or give it chunks")
-    return text
+def passages(source: Source, limit: int) -> list[tuple[Sentence, ...]]:
+    """The sentences in stretches of about equal length, none above the limit of characters unless one sentence is."""
+    total = sum(len(sentence.text) + 1 for sentence in source.sentences)
+    target = total / ceil(total / limit)
+    stretches: list[tuple[Sentence, ...]] = []
+    held: tuple[Sentence, ...] = ()
+    for sentence in source.sentences:
+        length = len(shown((*held, sentence)))
+        if held and (length > limit or len(shown(held)) >= target):
+            stretches.append(held)
+            held = ()
+        held = (*held, sentence)
+    return [*stretches, held]
 
 
-def around(source: Source, wanted: Callable[[Sentence], bool], limit: int) -> str:
-    """All sentences; where they are too long to show, the wanted ones, each after the one before it, as many as fit."""
-    if sum(len(sentence.text) + 1 for sentence in source.sentences) <= limit:
-        return shown(source.sentences, limit)
-    chosen: dict[int, str] = {}
-    for sentence in filter(wanted, source.sentences):
-        for each in source.sentences[max(0, sentence.number - 2) : sentence.number]:
-            if each.number not in chosen and sum(map(len, chosen.values())) + len(chosen) + len(each.text) < limit:
-                chosen[each.number] = each.text
-    return " ".join(chosen[number] for number in sorted(chosen))
+def shown(sentences: Sequence[Sentence]) -> str:
+    return " ".join(sentence.text for sentence in sentences)
+
+
+def naming(source: Source, names: Sequence[str], limit: int) -> list[Sentence]:
+    """The sentences that name one of several things, or as many as can be shown: for each name in turn the next that
+    names the most of them. One that opens with a pronoun comes with the sentence before it."""
+    held = {s.number: [name for name in names if holds(s.text, name)] for s in source.sentences}
+    best = sorted((number for number in held if held[number]), key=lambda number: (-len(held[number]), number))
+    queues = [[number for number in best if name in held[number]] for name in names]
+    chosen: set[int] = set()
+    for number in (number for turn in zip_longest(*queues) for number in turn if number is not None):
+        goes_on = opens_with_pronoun(source.sentence(number).text) and number > 1
+        more = chosen | {number, number - 1} if goes_on else chosen | {number}
+        if not chosen or len(shown([source.sentence(each) for each in more])) <= limit:
+            chosen = more
+    return [source.sentence(number) for number in sorted(chosen)]
 
 
 async def written(
@@ -102,7 +119,7 @@ async def written(
         used.render(
             place=f"{config.about} > {place}" if config.about else place,
             passage=passage,
-            words=int(config.tokens * _WORDS),
+            words=min(int(config.tokens * _WORDS), len(passage.split()) + _MORE),
             language=writer.language.name,
             **values,
         ),

@@ -22,8 +22,12 @@ class ReadingConfig(WriterConfig):
 
     tokens: int = Field(200, ge=40, le=8000, description="Longest text that is written")
     passage: int = Field(
-        6000, ge=400, le=400_000, description="Most characters of the source that the writer is shown with one call"
+        1200,
+        ge=200,
+        le=400_000,
+        description="Most characters of the source that the writer is shown with one call; good writers can use more",
     )
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature; at 0 small writers copy and loop")
     about: str | None = Field(
         None, min_length=1, max_length=500, description="What the documents are about; told to the writer as the topic"
     )
@@ -54,7 +58,7 @@ class EntigraphConfig(ReadingConfig):
 
 
 class ActiveReadingConfig(ReadingConfig):
-    """Chunks or documents in, study notes out, each after another strategy that suits the record."""
+    """Chunks or documents in, study notes out, each made in another way that suits what is studied."""
 
     kind: Literal["generate.active_reading"]
     strategies: list[Strategy] = Field(
@@ -62,10 +66,10 @@ class ActiveReadingConfig(ReadingConfig):
         description="The catalogue to choose from. structured: the model chooses. line: drawn by seed",
     )
     more: dict[str, str] = Field(default_factory=dict, description="Strategies of your own: name -> what to write")
-    per_record: int = Field(4, ge=0, le=64, description="Strategies of the catalogue that are followed for a record")
-    own: int = Field(
-        0, ge=0, le=16, description="structured: strategies besides that the model makes up for the record, at most"
+    per_record: int = Field(
+        4, ge=0, le=64, description="Strategies that are followed for a record, or for each `passage` of a longer one"
     )
+    own: int = Field(0, ge=0, le=16, description="structured: strategies besides that the model makes up, at most")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
