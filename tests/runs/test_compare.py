@@ -112,7 +112,7 @@ def test_losses_are_overlaid_wherever_they_were_made(tmp_path: Path) -> None:
     drawn = overlays([made, taken], tmp_path)
     assert list(drawn) == ["tune: training loss", "tune: validation loss"]
     assert set(drawn["tune: training loss"]) == {"made", "taken"}
-    data: dict[str, Any] = {"differs": {}, "funnel": {}, "metrics": {}, "exams": {}}
+    data: dict[str, Any] = {"differs": {}, "funnel": {}, "data": [], "metrics": {}, "exams": {}}
     told = {"recipe": "r", "started": "", "state": "finished", "calls": 0, "tokens": 0, "usd": 0.0}
     data["runs"] = [{"name": name, "id": name, **told} for name in ("made", "taken")]
     page = compare_page(data, drawn)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from gristmill.core.records import Origin, Sample
+from gristmill.core.versions import version
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def write_card(facts: CardFacts) -> str:
     licence = facts.license or "Not stated. It follows from the sources: state it before you share this."
     sections = [
         f"---\n{_front(facts)}---\n\n# {facts.title}\n\nTraining data that Gristmill made from the sources below.\n",
+        f"## Version\n\n`{version(facts.samples)}`, a hash of what the samples say and of their splits. `gristmill compare`\n"
+        "tells what came, went and changed between the data of two runs, and why.\n",
         _section("Splits", ("format", "split", "rows"), sizes),
         _section(
             "Kinds",

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from gristmill.core.records import File, Report, Sample
+from gristmill.core.versions import Said, said_of, version_of
 from gristmill.models import catalogue
 from gristmill.models.card import Arm, ModelCard
 from gristmill.models.checkpoint import Manifest
@@ -32,7 +33,7 @@ def card_of(folder: RunFolder, stage: str, manifest: Manifest, *, form: str, pro
         base_sha256=str(base["sha256"]),
         licence=licence,
         languages=sorted(used.languages),
-        run=_run(folder, run),
+        run={**_run(folder, run), "data": used.version},
         documents=_documents(outputs, run),
         stages=[(n, o.meta.get("kind", _kind(recipe, n)), o.count) for n, o in outputs.items()],
         samples=dict(sorted(used.kinds.items())),
@@ -83,18 +84,22 @@ class _Used:
     languages: set[str] = field(default_factory=set)
     kinds: Counter[str] = field(default_factory=Counter)
     writers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    version: str = ""  # of the data set, what was held out included
 
 
 def _used(outputs: Mapping[str, Output], needs: list[str]) -> _Used:
     """What the stages before gave, less what was held out: read one by one, however many there are."""
     used = _Used()
+    said: list[Said] = []
     for sample in (s for need in needs if need in outputs for s in outputs[need].only(Sample)):
+        said.append(said_of(sample))
         if sample.marks.get("split", "train") != "train":
             continue
         used.languages.add(sample.language)
         used.kinds[f"{sample.form}/{sample.kind}"] += 1
         if sample.origin is not None:
             used.writers[sample.origin.prompt or sample.origin.stage, sample.origin.model or "no model"] += 1
+    used.version = version_of(said)
     return used
 
 

@@ -1,4 +1,5 @@
-"""Runs side by side: where their recipes differ, what went through them, what they learned and cost.
+"""Runs side by side: where their recipes differ, what went through them, how their data sets differ and why, what they
+learned and cost.
 
 Any runs of a workspace, of one recipe or of several: stages are matched by name, exam questions by their words. All of
 it is read from the runs' folders.
@@ -18,6 +19,7 @@ from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.measures import Curve, curves_of, metrics_of
 from gristmill.runs.recipe import Loaded, load_recipe
 from gristmill.runs.source import RecipeError
+from gristmill.runs.versions import versions
 
 Right = dict[str, dict[str, bool]]
 """Arm -> question -> whether it was answered right."""
@@ -31,6 +33,7 @@ def compare(folders: Sequence[RunFolder], root: Path) -> dict[str, Any]:
         "runs": [_run(folder, folders) for folder in folders],
         "differs": _differences(folders),
         "funnel": _funnel(folders),
+        "data": versions(folders, [called(folder, folders) for folder in folders]),
         "metrics": _aligned([_metrics(folder, root) for folder in folders]),
         "exams": _exams(folders),
     }

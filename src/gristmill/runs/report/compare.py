@@ -16,6 +16,11 @@ Table = tuple[list[str], list[list[str]]]
 POINTS = 500
 """Of a curve, at most."""
 
+CHANGES = ("came", "went", "changed")
+
+REASONS = 12
+"""Told of each kind of change, the commonest first."""
+
 ABSENT = "-"
 """What a run does not have."""
 
@@ -38,12 +43,42 @@ def tables(data: dict[str, Any]) -> dict[str, Table]:
         "Runs": _rows(["", *names], runs | {"cost": [money(run["usd"]) for run in data["runs"]]}),
         "What differs": _rows(["key", *names], data["differs"]),
         "Funnel": _rows(["stage", *names], {s: [_flow(c) for c in counts] for s, counts in data["funnel"].items()}),
+        "Data": _data(data["data"]),
+        "Data: what came, went and changed, and why": _reasons(data["data"]),
         "Measured": _rows(["metric", *names], _measured(data)),
     }
     for stage, exam in data["exams"].items():
         found[f"Exam: {stage}"] = _rows(["arm", *names], {a: [_share(s) for s in v] for a, v in exam["arms"].items()})
         found[f"Exam: {stage}, question by question"] = _paired(exam["paired"])
     return {title: table for title, table in found.items() if table[1]}
+
+
+def _data(lines: list[dict[str, Any]]) -> Table:
+    """Each later run's data set beside the first's."""
+    headers = ["run", "version", "against", "samples", "same", "came", "went", "changed"]
+    rows = []
+    for line in lines:
+        versions, samples = " ← ".join(reversed(line["version"])), " ← ".join(map(str, reversed(line["samples"])))
+        counts = [str(sum(line[what].values())) for what in CHANGES]
+        rows.append([line["run"], versions, line["against"], samples, str(line["same"]), *counts])
+    return headers, rows
+
+
+def _reasons(lines: list[dict[str, Any]]) -> Table:
+    """The commonest reasons, each with the first of its samples."""
+    rows = []
+    for line in lines:
+        first = {(shown["what"], shown["why"]): shown["said"] for shown in reversed(line["shown"])}
+        for what in CHANGES:
+            for why, count in list(line[what].items())[:REASONS]:
+                rows.append([line["run"], what, _shortened(why, 60), str(count), _shortened(first[what, why], 60)])
+            if others := sum(list(line[what].values())[REASONS:]):
+                rows.append([line["run"], what, "for other reasons", str(others), ""])
+    return ["run", "", "why", "samples", "for example"], rows
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _rows(headers: list[str], lines: Mapping[str, list[Any]]) -> Table:
@@ -60,11 +95,10 @@ def _shown(value: Any) -> str:
     if value is None:
         return ABSENT
     if isinstance(value, str):
-        return value if len(value) <= 40 else value[:39] + "…"
+        return _shortened(value, 40)
     if isinstance(value, float):
         return f"{value:,.0f}" if value == int(value) and abs(value) < 1e12 else f"{value:.5g}"
-    text = written(value)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return _shortened(written(value), 40)
 
 
 def _flow(counts: dict[str, Any] | None) -> str | None:

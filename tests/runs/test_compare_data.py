@@ -1,0 +1,153 @@
+"""Versions of a data set side by side: what came, went and changed, each with the reason that made it so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.runs.project import Project
+
+from gristmill.core.records import Sample
+from gristmill.core.versions import version
+from gristmill.curate.review.sheet import row_of
+from gristmill.runs.compare import compare
+from gristmill.runs.execute import execute
+from gristmill.runs.folder import RunFolder
+from gristmill.runs.plan import make_plan
+from gristmill.runs.report.compare import compare_page, tables
+from gristmill.runs.workspace import Workspace
+
+STAGES: dict[str, Any] = {
+    "read": {"kind": "ingest.read", "paths": ["documents"]},
+    "chunks": {"kind": "ingest.chunk", "tokens": 60},
+    "cloze": {"kind": "generate.cloze", "forms": ["blank"]},
+    "filter": {"kind": "curate.filter", "language": False},
+    "clean": {"kind": "curate.dedup", "near": False},
+    "export": {"kind": "curate.export", "formats": ["masked"], "files": ["jsonl"]},
+}
+
+Run = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    project.add("Orvale", "Tessmoor")
+    return project
+
+
+@pytest.fixture
+def run(project: Project) -> Iterator[Run]:
+    workspace = Workspace(project.workspace)
+
+    def run(name: str, *, seed: int = 3, **changes: dict[str, Any]) -> RunFolder:
+        stages = {stage: {**STAGES.get(stage, {}), **changes.get(stage, {})} for stage in [*STAGES, *changes]}
+        recipe = {"name": name.replace(" ", "-"), "seed": seed, "stages": stages}
+        path = project.write(f"{name}.yaml", yaml.safe_dump(recipe, sort_keys=False))
+        outcome = execute(make_plan(path), workspace, name=name)
+        assert outcome.state == "finished", outcome.error
+        return RunFolder(outcome.folder)
+
+    yield run
+    workspace.store.close()
+
+
+def beside(old: RunFolder, new: RunFolder) -> dict[str, Any]:
+    data = compare([old, new], old.path.parents[1])
+    [line] = data["data"]
+    shown = tables(data)["Data"][1][0]
+    assert shown[4:] == [str(line["same"]), *(str(sum(line[what].values())) for what in ("came", "went", "changed"))]
+    assert "Data: what came, went and changed" in compare_page(data, {}) or not line["shown"]
+    counted = line["same"] + sum(line["came"].values()) + sum(line["changed"].values())
+    assert counted == line["samples"][1]
+    return {**line, "all": line["samples"][0]}
+
+
+def test_the_same_data_is_the_same_version(run: Run, project: Project) -> None:
+    one = run("one")
+    two = run("two", read={"max_pages": 7})
+    line = beside(one, two)
+    assert line["same"] == line["all"] > 10 and line["version"][0] == line["version"][1]
+    assert line["came"] == line["went"] == line["changed"] == {} and line["stages"] == ["export", "export"]
+    card = (two.path / "exports" / "dataset" / "README.md").read_text("utf-8")
+    assert line["version"][1] in card
+    kept = [sample for sample in two.outputs()["clean"] if isinstance(sample, Sample)]
+    assert version(kept[::-1]) == line["version"][1]
+
+
+def test_documents_that_come_go_and_change(run: Run, project: Project) -> None:
+    one = run("one")
+    (project.folder / "documents" / "orvale.md").unlink()
+    project.add("Kilbrack")
+    tessmoor = project.folder / "documents" / "tessmoor.md"
+    tessmoor.write_text(tessmoor.read_text("utf-8").replace("rye bread", "honey cakes"), "utf-8")
+    line = beside(one, run("two"))
+    assert line["went"].keys() == {"source not there: documents/orvale.md", "source changed: documents/tessmoor.md"}
+    assert line["came"].keys() == {"source not there: documents/kilbrack.md", "source changed: documents/tessmoor.md"}
+    assert line["same"] > 0  # of the edited document, what says the same is the same
+
+
+def test_a_moved_source_is_no_change(run: Run, project: Project) -> None:
+    every = {"cloze": {"wordings": 4}}  # which of the wordings is taken first hangs on the chunk's id
+    one = run("one", **every)
+    path = project.folder / "documents" / "orvale.md"
+    path.write_text(path.read_text("utf-8").replace("# Orvale\n", "# Orvale\n\nA note stands above now.\n"), "utf-8")
+    line = beside(one, run("two", **every))
+    assert line["same"] == line["all"] and line["went"] == {}
+
+
+def test_a_filter_says_its_reason_in_both_directions(run: Run) -> None:
+    one = run("one")
+    two = run("two", filter={"question_length": {"min_words": 14}})
+    line = beside(one, two)
+    assert set(line["went"]) == {"dropped by filter: question too short"} and line["came"] == {}
+    back = beside(two, one)
+    assert back["came"] == line["went"] and back["went"] == {}
+    assert line["shown"][0]["what"] == "went" and len(line["shown"]) == min(3, line["went"].popitem()[1])
+
+
+def test_settings_stages_and_splits(run: Run) -> None:
+    one = run("one")
+    line = beside(one, run("two", cloze={"per_sentence": 1}))
+    assert set(line["went"]) == {"set otherwise: cloze.per_sentence"}
+    more = {"passages": {"kind": "generate.passage", "needs": ["chunks"]}}
+    more |= {"all": {"kind": "curate.dedup", "needs": ["clean", "passages"]}}
+    line = beside(one, run("three", **more, export={"needs": ["all"]}))
+    assert set(line["came"]) == {"no stage passages"} and line["went"] == {}
+    split = {
+        "split": {"kind": "curate.split", "by": "sample", "test": 0.3, "needs": ["clean"]},
+        "export": {"needs": ["split"]},
+    }
+    four = run("four", **split)
+    line = beside(one, four)
+    assert (
+        set(line["changed"]) == {"moved from train to test"}
+        and sum(line["changed"].values()) + line["same"] == line["all"]
+    )
+
+
+def test_conversations_are_compared_by_what_they_join(run: Run) -> None:
+    talks = {"talks": {"kind": "curate.converse", "turns": 4, "needs": ["clean"]}, "export": {"needs": ["talks"]}}
+    one = run("one", **talks)
+    two = run("two", **talks, filter={"question_length": {"min_words": 14}})
+    line = beside(one, two)
+    assert set(line["went"]) == {"dropped by filter: question too short"} and line["changed"] == {}
+    assert line["samples"][0] == sum(1 for _ in one.outputs()["clean"])
+
+
+def test_edits_of_people_are_changes(run: Run, project: Project) -> None:
+    one = run("one")
+    pool = [sample for sample in one.outputs()["clean"] if isinstance(sample, Sample)]
+    rows = [row_of(sample) for sample in pool[:2]]
+    rows[0] |= {"decision": "edit", "answer": f"{rows[0]['answer']}, they say"}
+    rows[1] |= {"decision": "reject", "note": "trivial"}
+    project.write("decisions.jsonl", "\n".join(map(json.dumps, rows)))
+    review = {"review": {"kind": "curate.review", "decisions": "decisions.jsonl", "needs": ["clean"]}}
+    line = beside(one, run("two", **review, export={"needs": ["review"]}))
+    assert line["changed"] == {"rewritten by review": 1}
+    assert line["went"] == {"dropped by review: rejected in review": 1}
+    assert line["same"] == line["all"] - 2
