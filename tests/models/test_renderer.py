@@ -53,6 +53,16 @@ def test_the_prompt_a_server_sees_begins_the_conversation_that_was_trained(
             assert prompt.supervised == 0
 
 
+@pytest.mark.parametrize("before", [[], [("system", "Be brief.")], [("user", "Hi"), ("assistant", "Yes.")]])
+def test_an_opening_begins_every_conversation_that_a_user_goes_on_with(
+    renderer: Renderer, before: list[tuple[str, str]]
+) -> None:
+    opening = renderer.opening(chat(*before))
+    for text in ("Hello world", "Why is that?"):
+        whole = renderer.chat(chat(*before, ("user", text)))
+        assert whole.ids[: len(opening)] == opening and renderer.decode(whole.ids[len(opening) :]).startswith(text)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=40))
 def test_no_text_becomes_a_special_token(renderer: Renderer, text: str) -> None:

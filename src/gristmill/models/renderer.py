@@ -97,6 +97,11 @@ class Renderer:
         pieces += self._structure(layout.structure[-1], stop=stop)
         return self._encode(pieces)
 
+    def opening(self, before: Sequence[Message] = ()) -> list[int]:
+        """What opens a user's turn after some messages: a model that goes on from here writes what a user says."""
+        whole = self.chat([*before, Message(role="user", content="Hi", train=True)])
+        return whole.ids[: whole.mask.index(True)]
+
     def text(self, text: str, *, train: TrainMask = True) -> Rendered:
         """Plain text as in pre-training: the model's first token if it uses one, the text, and the end token."""
         names = {at: content for content, at in self._special.ids.items()}

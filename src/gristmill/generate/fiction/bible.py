@@ -12,11 +12,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from gristmill.core.errors import ConfigError
 from gristmill.core.records import Chunk, Draft, Record
 from gristmill.core.stage import Dropped, PassContext, PassResult
+from gristmill.generate.columns import require
 from gristmill.generate.fiction.stages import BibleConfig
 
 _HONORIFICS = """
@@ -101,10 +100,3 @@ def fields(config: BibleConfig, _base: Path, before: frozenset[str] | None) -> f
     wanted = {config.name, *config.traits, *([config.within] if config.within else [])}
     require(wanted, before)
     return before
-
-
-def require(wanted: Iterable[str], before: frozenset[str] | None) -> None:
-    """ConfigError for columns that the rows cannot have; None: nobody knows their columns yet."""
-    if before is not None and (unknown := set(wanted) - before):
-        known: Any = ", ".join(sorted(before))
-        raise ConfigError(f"the rows have no {', '.join(sorted(unknown))}", f"They have: {known}.")

@@ -18,7 +18,7 @@ from gristmill.core.errors import Reject
 from gristmill.core.prompt import names_of
 from gristmill.core.records import Draft, Message, Origin, Sample
 from gristmill.core.stage import StepContext
-from gristmill.generate.fiction.bible import require
+from gristmill.generate.columns import require
 from gristmill.generate.fiction.repair import Exchange, repaired, speaks_as, without_label
 from gristmill.generate.fiction.stages import StoryConfig
 from gristmill.generate.writer import Writer

@@ -1,0 +1,422 @@
+"""Instructions and preferences: made up, evolved, drawn from the model itself, paired, and with tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tests.generate.conftest import Context
+
+from gristmill.core.ask import Answer, Parsed, Usage
+from gristmill.core.errors import ConfigError, InputError, Reject
+from gristmill.core.records import Draft, Message, Record, Sample
+from gristmill.core.stage import Dropped
+from gristmill.generate.instruct import calls, evolve, magpie, novel, pairs, tools
+from gristmill.generate.instruct.likeness import Known, rouge_l, words_of
+from gristmill.generate.instruct.stages import (
+    EvolveConfig,
+    MagpieConfig,
+    PairsConfig,
+    SelfInstructConfig,
+    ToolCallsConfig,
+)
+from gristmill.generate.instruct.wording import check_instruction
+
+
+class Says:
+    """Stands at the protocol: what it says is a function of the last message and the sample."""
+
+    role, identity = "writer", "says"
+
+    def __init__(self, says: Callable[[str, int], str]) -> None:
+        self.says = says
+        self.asked: list[str] = []
+
+    async def ask(self, messages: Any, parse: Any, *, sample: int = 0, **_: Any) -> Any:
+        self.asked.append("\n".join(message.content for message in messages))
+        said = self.says(messages[-1].content, sample)
+        try:
+            return Parsed(parse(said), Answer(said, "stop", Usage(), "key", self.identity), (f"key{len(self.asked)}",))
+        except ValueError as error:
+            raise Reject("invalid answer", str(error)) from error
+
+    async def structured(self, messages: Any, schema: Any, **options: Any) -> Any:
+        return await self.ask(messages, schema.model_validate_json, **options)
+
+    async def complete(self, prompt: Any, *, sample: int = 0, **_: Any) -> Answer:
+        said = self.says(str(prompt), sample)
+        return Answer(said.removesuffix("|cut"), "length" if said.endswith("|cut") else "stop", Usage(), "key", "says")
+
+
+class All(Context):
+    """A pass's view, too."""
+
+    def ancestors(self, record: Record, kind: type[Any]) -> list[Any]:
+        found, left = {}, list(record.parents)
+        while left:
+            parent = self._records.get(left.pop(0))
+            if parent is not None and parent.id not in found:
+                found[parent.id] = parent
+                left += parent.parents
+        return [each for each in found.values() if isinstance(each, kind)]
+
+
+def context(says: Callable[[str, int], str] = lambda _text, _n: "", *records: Record) -> Any:
+    return All(Says(says), *records)  # type: ignore[arg-type]
+
+
+def row(**data: Any) -> Draft:
+    return Draft(kind="row", data=data)
+
+
+SEEDS = [
+    row(instruction=text)
+    for text in (
+        "Write a toast for a retiring lighthouse keeper.",
+        "Explain to a child why boats float.",
+        "List five uses for an old fishing net.",
+        "Turn this into one sentence: The tide was low. The boat lay on its side.",
+        "Suggest a name for a bakery in a harbour town.",
+    )
+]
+
+
+# Self-Instruct
+
+
+def drawn(config: SelfInstructConfig, seeds: list[Draft], seed: int = 7) -> list[Any]:
+    stage = context()
+    stage.seed = seed
+    return list(novel.draw(config, seeds, stage))
+
+
+def new_config(**options: Any) -> SelfInstructConfig:
+    return SelfInstructConfig(kind="generate.self_instruct", model="writer", **options)
+
+
+def test_draws_depend_on_the_seed_and_the_rows_and_on_nothing_else() -> None:
+    config = new_config(rows=12, shown=2)
+    draws = drawn(config, SEEDS)
+    assert len(draws) == 12 and drawn(config, SEEDS[::-1]) == draws != drawn(config, SEEDS, seed=8)
+    assert len({draw.parents for draw in draws}) > 4 and all(len(set(draw.parents)) == 2 for draw in draws)
+    assert drawn(new_config(rows=3, shown=2), SEEDS) == draws[:3]
+
+
+def test_too_few_seeds_are_an_error_and_rows_without_one_are_dropped() -> None:
+    dropped, *rest = drawn(new_config(rows=1), [row(text="no"), *SEEDS])
+    assert dropped.reason == "no value for instruction" and len(rest) == 1
+    with pytest.raises(InputError, match="there are 2 instructions, and 4 are to be shown"):
+        drawn(new_config(), SEEDS[:2])
+
+
+async def test_what_is_not_new_is_dropped() -> None:
+    said = [
+        "Instruction: Draw up a rota for three ferry crews.",
+        SEEDS[0].data["instruction"] + " Now.",
+        "Plan a short walk.",
+    ]
+    config = new_config(rows=4, shown=5, language="de")
+    stage = context(lambda _, n: str(said[n % 3]), *SEEDS)
+    written: list[Draft] = []
+    for draw in novel.draw(config, SEEDS, stage):
+        assert isinstance(draw, Draft)
+        stage._records[draw.id] = draw
+        written += await novel.write(config, draw, stage)
+    assert all("Write in: German" in asked and "lighthouse" in asked for asked in stage._model.asked)
+    first, old, third, again = novel.run(config, written, stage)
+    assert isinstance(first, Draft) and first.data == {"instruction": said[0].partition(": ")[2], "language": "de"}
+    assert isinstance(third, Draft) and isinstance(old, Dropped) and isinstance(again, Dropped)
+    assert {old.reason, again.reason} == {"not new"}
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(WORDS, WORDS)
+def test_counting_words_never_hides_a_likeness(one: list[str], other: list[str]) -> None:
+    likeness = rouge_l(one, other)
+    assert likeness == rouge_l(other, one) and 0 <= likeness <= 1 and (likeness == 1) == (one == other and one != [])
+    known = Known()
+    known.add(" ".join(other))
+    assert known.likest(" ".join(one), least=0.5) == (likeness if likeness >= 0.5 else 0.0)
+
+
+def test_rouge_l_of_a_known_pair() -> None:
+    one, other = words_of("police killed the gunman"), words_of("Police kill the gunman.")
+    assert rouge_l(one, other) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no instruction"),
+        ("Do it.", "no instruction"),
+        ("word " * 60, "too long"),
+        ("Rewrite the given prompt so that it rhymes.", "alone"),
+        ("Sum it up <|im_end|> and stop", "alone"),
+        ("Say the word now. " * 6, "repeats itself"),
+    ],
+)
+def test_what_is_no_instruction_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_instruction(text, most=50)
+
+
+@pytest.mark.parametrize(
+    "raw", ['"Sum up a day at sea."', "New instruction: Sum up a day at sea.", "3. Sum up a day at sea."]
+)
+def test_labels_and_quotation_marks_are_no_part_of_it(raw: str) -> None:
+    assert check_instruction(raw, most=50) == "Sum up a day at sea."
+
+
+# Evol-Instruct
+
+
+def evolve_config(**options: Any) -> EvolveConfig:
+    return EvolveConfig(kind="generate.evolve", model="writer", **options)
+
+
+async def test_each_round_evolves_what_the_one_before_gave() -> None:
+    stage = context(lambda text, _: text.rpartition("\n")[2] + " And give two reasons for it.")
+    seed = row(instruction="Explain why boats float.", topic="sea")
+    made = await evolve.run(evolve_config(rounds=3, ways=["steps", "deepen"], language="fr"), seed, stage)
+    assert [one.data["round"] for one in made] == [1, 2, 3] and {one.data["topic"] for one in made} == {"sea"}
+    assert [one.parents for one in made] == [(seed.id,), (made[0].id,), (made[1].id,)]
+    assert {str(one.data["way"]) for one in made} <= {"steps", "deepen"}
+    assert all("Write in: French" in asked for asked in stage._model.asked)
+
+
+@pytest.mark.parametrize(
+    "said", ["Explain why boats float.", "Here is the rewritten prompt: Explain it all.", "", "Explain " + "it " * 200]
+)
+async def test_what_evolved_into_nothing_is_a_reject(said: str) -> None:
+    with pytest.raises(Reject, match="invalid answer"):
+        await evolve.run(evolve_config(), row(instruction="Explain why boats float."), context(lambda *_: said))
+
+
+@pytest.mark.parametrize(("verdict", "rounds"), [("different", 2), ("same", 0), ("no_instruction", 0)])
+async def test_a_judge_ends_a_line_by_its_verdict(verdict: str, rounds: int) -> None:
+    def says(text: str, _: int) -> str:
+        judged = text.startswith("First:")
+        return orjson.dumps({"verdict": verdict}).decode() if judged else text.rpartition("\n")[2] + " And say how."
+
+    run = evolve.run(evolve_config(judge="writer"), row(instruction="Explain why boats float."), context(says))
+    if rounds:
+        made = await run
+        assert len(made) == rounds and made[0].origin and len(made[0].origin.calls) == 2
+        return
+    with pytest.raises(Reject, match=f"judged {verdict.replace('_', ' ')}"):
+        await run
+
+
+# Magpie
+
+
+def magpie_config(**options: Any) -> MagpieConfig:
+    return MagpieConfig(kind="generate.magpie", model="writer", **options)
+
+
+async def test_the_model_goes_on_where_a_user_would_speak() -> None:
+    said = ["How do I splice a rope?", "no", "How do I|cut", "Name a star by which one steers."]
+    config = magpie_config(rows=4, opening="<|user|>\n")
+    stage = context(lambda prompt, n: said[n] if prompt == "<|user|>\n" else "")
+    made, reasons = [], []
+    for opening in magpie.openings(config, [], stage):
+        assert isinstance(opening, Draft)
+        try:
+            made += await magpie.write(config, opening, stage)
+        except Reject as reject:
+            reasons.append(reject.reason)
+    assert [one.data["instruction"] for one in made] == [said[0], said[3]]
+    assert reasons == ["no instruction", "truncated answer"]
+
+
+def test_openings_are_the_tokens_of_the_models_own_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Message]] = []
+
+    def opening(before: list[Message]) -> list[int]:
+        seen.append(before)
+        return [1, len(before), 2]
+
+    monkeypatch.setattr(magpie.Renderer, "load", lambda _: SimpleNamespace(opening=opening))
+    stage = context()
+    stage.weights = lambda role: role
+    made = list(magpie.openings(magpie_config(rows=3, system=["You cook.", "You sail."]), [], stage))
+    assert [one.data["opening"] for one in made if isinstance(one, Draft)] == [[1, 1, 2]] * 3
+    assert [before[0].content for before in seen] == ["You cook.", "You sail."]
+    with pytest.raises(ValidationError, match="sent as it stands"):
+        magpie_config(opening="x", system=["y"])
+
+
+# Pairs
+
+
+def judged(question: str, answer: str, mark: Any = None) -> Sample:
+    said = (Message(role="user", content=question), Message(role="assistant", content=answer, train=True))
+    marks = {} if mark is None else {"judge_quality": mark}
+    return Sample(form="chat", kind="ask", messages=said, marks=marks)
+
+
+def pair_config(**options: Any) -> PairsConfig:
+    return PairsConfig(kind="generate.pairs", mark="judge_quality", **options)
+
+
+def test_the_best_and_the_worst_answer_to_one_prompt_are_a_pair() -> None:
+    order = ["bad", "fair", "good"]
+    one = [judged("Why?", "So.", "fair"), judged("Why?", "Because.", "good"), judged("Why?", "No.", "bad")]
+    stage = context()
+    [pair] = pairs.run(pair_config(order=order), one, stage)
+    assert isinstance(pair, Sample) and pair.form == "preference" and pair.marks["margin"] == 2
+    assert (pair.chosen[0].content, pair.rejected[0].content) == ("Because.", "No.") and pair.question == "Why?"
+    assert pair.parents == (one[1].id, one[2].id) and not any(m.train for m in pair.messages)
+    assert pairs_of(one[::-1], order=order) == [pair] and stage.counts["answers between the best and the worst"] == 1
+
+
+def pairs_of(given: list[Sample], **options: Any) -> list[Any]:
+    return list(pairs.run(pair_config(**options), given, context()))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ([judged("Why?", "So.", 3)], "only one answer"),
+        ([judged("Why?", "So.", 3), judged("Why?", "Not so.", 2.5)], "no answer is clearly better"),
+        ([judged("Why?", "So.", 1), judged("Why?", "So. ", 5)], "the same words, judged twice"),
+        ([judged("Why?", "So.")], "no mark judge_quality"),
+    ],
+)
+def test_what_is_no_pair_is_dropped_with_its_reason(given: list[Sample], reason: str) -> None:
+    assert [one.reason for one in pairs_of(given)] == [reason]
+
+
+def test_a_mark_that_says_nothing_of_better_and_worse_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="'odd'"):
+        pairs_of([judged("Why?", "So.", "odd")], order=["bad", "good"])
+    with pytest.raises(ConfigError, match="'good'") as caught:
+        pairs_of([judged("Why?", "So.", "good")])
+    assert "Give `order`" in caught.value.hint
+
+
+# Tool calls
+
+TIDE = {
+    "name": "tide_at",
+    "description": "Tells the depth of the water in a harbour at an hour",
+    "parameters": {"harbour": {"maxLength": 40}, "hour": {"type": "integer", "minimum": 0, "maximum": 23}},
+    "returns": {"depth_metres": "number", "state": ["rising", "falling"]},
+}
+FERRY = {**TIDE, "name": "ferry", "description": "Tells when the next ferry leaves", "returns": {"leaves": "string"}}
+WEATHER = {**TIDE, "name": "weather", "description": "Tells the weather"}
+TOOLS = [row(**TIDE), row(**FERRY), row(**WEATHER)]
+
+
+def tool_config(**options: Any) -> ToolCallsConfig:
+    return ToolCallsConfig(kind="generate.tool_calls", model="writer", **options)
+
+
+def test_offers_are_drawn_by_seed_and_sometimes_without_the_right_tool() -> None:
+    config = tool_config(per_tool=20, offered=2, missing=0.3)
+    offers = [one for one in tools.draw(config, TOOLS, context()) if isinstance(one, Draft)]
+    assert len(offers) == 60 and offers == list(tools.draw(config, TOOLS, context()))
+    for offer in offers:
+        data: Any = offer.data
+        assert (data["tool"] in data["offered"]) is not data["missing"]
+        assert len(data["offered"]) == (1 if data["missing"] else 2)
+    assert 8 <= sum(bool(offer.data["missing"]) for offer in offers) <= 28
+    places = {data["offered"].index(data["tool"]) for data in (o.data for o in offers) if not data["missing"]}  # type: ignore[union-attr,arg-type]
+    assert places == {0, 1}
+
+
+def test_a_row_that_is_no_tool_is_dropped_and_one_tool_is_never_missing() -> None:
+    bad, *rest = tools.draw(
+        tool_config(per_tool=1, missing=0), [row(**{**TIDE, "name": "tide at"}), TOOLS[0]], context()
+    )
+    assert isinstance(bad, Dropped) and bad.reason == "tool that cannot be read" and len(rest) == 1
+    with pytest.raises(InputError, match="needs another"):
+        list(tools.draw(tool_config(), TOOLS[:1], context()))
+
+
+def speaker(**instead: str) -> Callable[[str, int], str]:
+    """An assistant that does everything right, but for what is said `instead`."""
+    right = {
+        "values": '{"harbour": "Orrel Bay", "hour": 17}',
+        "request": "How deep is it in Orrel Bay at 17 hours?",
+        "result": '{"depth_metres": 2.0, "state": "falling"}',
+        "answer": "It is 2 metres deep there, and falling.",
+        "none": "I cannot tell the depth, but I know when the ferry leaves.",
+    } | instead
+
+    def says(text: str, _: int) -> str:
+        if text.startswith("Tools:"):
+            return right["none"]
+        if text.startswith("Request:"):
+            return right["answer"]
+        if text.startswith("What the assistant"):
+            return right["request"]
+        return right["result" if "\nCall:" in text else "values"]
+
+    return says
+
+
+def offer(*, missing: bool) -> Draft:
+    data = {"tool": TIDE, "offered": [FERRY] if missing else [FERRY, TIDE], "missing": missing, "number": 0}
+    return Draft(kind="offer", data=data, parents=(TOOLS[0].id,))
+
+
+async def test_a_call_follows_from_its_request_and_an_answer_from_its_result() -> None:
+    stage = context(speaker())
+    [sample] = await calls.write(tool_config(language="de"), offer(missing=False), stage)
+    system, user, call, result, answer = sample.messages
+    assert [m.role for m in sample.messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert [m.train for m in sample.messages] == [False, False, True, False, True]
+    listed = [
+        orjson.loads(line) for line in system.content.partition("<tools>\n")[2].partition("\n</tools>")[0].splitlines()
+    ]
+    assert [tool["function"]["name"] for tool in listed] == ["ferry", "tide_at"]
+    assert listed[1]["function"]["parameters"]["required"] == ["harbour", "hour"]
+    said = orjson.loads(call.content.removeprefix("<tool_call>").removesuffix("</tool_call>"))
+    assert said == {"name": "tide_at", "arguments": {"harbour": "Orrel Bay", "hour": 17}}
+    assert orjson.loads(result.content) == {"depth_metres": 2.0, "state": "falling"}
+    assert user.content and answer.content and sample.kind == "tool_call" and sample.language == "de"
+    assert sample.origin and len(sample.origin.calls) == 4
+    assert all("Write in: German" in asked for asked in stage._model.asked)
+
+
+async def test_where_no_tool_fits_the_answer_says_so() -> None:
+    [sample] = await calls.write(tool_config(), offer(missing=True), context(speaker()))
+    assert [m.role for m in sample.messages] == ["system", "user", "assistant"] and sample.kind == "tool_refusal"
+    assert "tide_at" not in sample.messages[0].content
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        {"values": '{"harbour": "Orrel Bay", "hour": 29}'},
+        {"request": "How deep is it in the bay at 17 hours?"},
+        {"request": "Call tide_at for Orrel Bay, 17."},
+        {"result": '{"depth_metres": 2.0, "state": "odd"}'},
+        {"answer": "It is quite deep there."},
+        {"answer": 'It is {"depth_metres": 2} there.'},
+    ],
+)
+async def test_what_does_not_follow_is_a_reject(instead: dict[str, str]) -> None:
+    with pytest.raises(Reject, match="invalid answer"):
+        await calls.write(tool_config(), offer(missing=False), context(speaker(**instead)))
+
+
+def test_columns_that_rows_lack_are_refused_free(tmp_path: Any) -> None:
+    known = frozenset({"text"})
+    for fields, config in (
+        (novel.fields, new_config()),
+        (evolve.fields, evolve_config()),
+        (tools.fields, tool_config()),
+    ):
+        with pytest.raises(ConfigError, match="the rows have no"):
+            fields(config, tmp_path, known)  # type: ignore[operator]
