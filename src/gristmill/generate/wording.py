@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from gristmill.core.records import Span
 from gristmill.generate.lexicon import BARE_PRONOUNS, OPENERS, PRONOUNS
 from gristmill.generate.source import Sentence, Source
 from gristmill.generate.spans import names_in
@@ -56,6 +57,11 @@ def check_statement(text: str) -> str:
     return text
 
 
+def speaks_of_text(text: str) -> bool:
+    """It mentions a text that its reader does not have."""
+    return _MENTIONS.search(text) is not None
+
+
 def opens_with_pronoun(text: str) -> bool:
     """It, her, this …: nobody knows what is meant without the sentence before."""
     words = _words(text)
@@ -88,6 +94,11 @@ def holds(text: str, answer: str) -> bool:
     """Whether the answer stands in the text as words of its own."""
     bare = answer.strip(" .,;:!?")
     return bool(bare) and re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def places(text: str, words: str) -> list[Span]:
+    """Where some words stand in a text, letter for letter and as words of their own."""
+    return [hit.span() for hit in re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text)]
 
 
 def anchors_of(sentence: Sentence, source: Source, answer: str) -> set[str]:

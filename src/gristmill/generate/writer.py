@@ -11,7 +11,7 @@ from gristmill.core.errors import Reject
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Origin, Record
 from gristmill.core.stage import StepContext
-from gristmill.generate.config import WriterConfig
+from gristmill.generate.config import LanguageConfig
 from gristmill.generate.source import Language, Sentence, Source, language_of, source_of
 
 LINE_TOKENS = 100
@@ -28,7 +28,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Writer:
-    config: WriterConfig
+    config: LanguageConfig
     record: Record
     ctx: StepContext
     model: Model
@@ -36,7 +36,7 @@ class Writer:
     language: Language
 
     @classmethod
-    def of(cls, config: WriterConfig, record: Record, ctx: StepContext) -> Writer:
+    def of(cls, config: LanguageConfig, record: Record, ctx: StepContext) -> Writer:
         source = source_of(record, ctx)
         language = language_of(config.language, source.chunk.language)
         return cls(config, record, ctx, ctx.model(config.model), source, language)
