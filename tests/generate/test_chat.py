@@ -214,6 +214,7 @@ async def test_a_wrong_answer_is_never_learned_and_is_the_worse_of_a_pair() -> N
         {"right": "The tower of Varn is 14 metres tall."},
         {"doubt": "Is it not 41 metres?"},
         {"admission": "Sorry, it has 41 metres."},
+        {"admission": "No, it is not 14 metres."},  # would be learned, and no source holds it
     ],
 )
 async def test_a_wrong_answer_that_is_right_is_refused(change: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ The reply is the model's; that it says the answer is checked by code, so that wh
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,10 +112,12 @@ async def reply_line(writer: Writer, asked: Asked, prompt: Prompt) -> Written | 
     )
 
 
-async def silent_line(writer: Writer, asked: Asked, prompt: Prompt, **more: str) -> Written | None:
-    """One line that does not say the answer."""
+async def around_line(
+    writer: Writer, asked: Asked, prompt: Prompt, *, check: Callable[[str, str], str] = check_silent, **more: str
+) -> Written | None:
+    """One line that is said around the answer and does not hold it."""
     values: dict[str, Any] = asked.values | more
-    return await writer.line(prompt, asked.sentence, lambda text: check_silent(one_line(text), asked.answer), **values)
+    return await writer.line(prompt, asked.sentence, lambda text: check(one_line(text), asked.answer), **values)
 
 
 def joined(first: Origin, *others: Origin) -> Origin:

@@ -20,13 +20,13 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.chat.asked import (
     LONGEST_REPLY,
     Asked,
+    around_line,
     asked_of,
     carried,
     check_reply,
     check_silent,
     joined,
     reply_line,
-    silent_line,
 )
 from gristmill.generate.chat.stages import CorrectionConfig
 from gristmill.generate.source import Source
@@ -35,7 +35,6 @@ from gristmill.generate.wording import holds
 from gristmill.generate.writer import Writer
 
 _TOKENS = 500
-_SILENT = ("wrong", "doubt", "admission")
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,18 @@ def schema(answer: str) -> type[BaseModel]:
     text = Field(min_length=4, max_length=LONGEST_REPLY)
     right = Annotated[str, text, AfterValidator(lambda said: check_reply(said, answer))]
     silent = Annotated[str, text, AfterValidator(lambda said: check_silent(said, answer))]
-    parts: dict[str, Any] = {"right": (right, ...), **dict.fromkeys(_SILENT, (silent, ...))}
-    return create_model("Correction", **parts)
+    admission = Annotated[str, text, AfterValidator(lambda said: check_admission(said, answer))]
+    return create_model(
+        "Correction", right=(right, ...), wrong=(silent, ...), doubt=(silent, ...), admission=(admission, ...)
+    )
+
+
+def check_admission(text: str, answer: str) -> str:
+    """It owns the mistake and claims nothing: a number in it would be the wrong one, learned."""
+    said = check_silent(text, answer)
+    if re.search(r"\d", said):
+        raise ValueError("name no number here: the right answer follows")
+    return said
 
 
 async def run(config: CorrectionConfig, record: Sample, ctx: StepContext) -> list[Sample]:
@@ -100,8 +109,10 @@ async def _lines(writer: Writer, asked: Asked) -> Corrected:
     if right is None:
         raise Reject("no usable reply")
     wrong = falsified(right.text, asked, writer.source, writer.ctx.rng(asked.sample, "wrong"))
-    doubt = await silent_line(writer, asked, writer.ctx.prompt("chat_doubt_line"), wrong=wrong)
-    admission = await silent_line(writer, asked, writer.ctx.prompt("chat_concede_line"), wrong=wrong)
+    doubt = await around_line(writer, asked, writer.ctx.prompt("chat_doubt_line"), wrong=wrong)
+    admission = await around_line(
+        writer, asked, writer.ctx.prompt("chat_concede_line"), check=check_admission, wrong=wrong
+    )
     if doubt is None or admission is None:
         raise Reject("no usable doubt" if doubt is None else "no usable admission")
     origin = joined(right.origin, doubt.origin, admission.origin)

@@ -21,6 +21,7 @@ from gristmill.core.stage import Dropped, PassContext, PassResult, StepContext
 from gristmill.generate.chat.asked import (
     LONGEST_REPLY,
     Asked,
+    around_line,
     asked_of,
     carried,
     check_reply,
@@ -28,7 +29,6 @@ from gristmill.generate.chat.asked import (
     is_question,
     joined,
     reply_line,
-    silent_line,
 )
 from gristmill.generate.chat.stages import RagConfig
 from gristmill.generate.wording import holds
@@ -160,7 +160,7 @@ async def _lines(writer: Writer, asked: Asked, *, found: bool) -> Written:
         raise Reject("no usable reply")
     if found:
         return reply
-    admission = await silent_line(writer, asked, writer.ctx.prompt("chat_missed_line"))
+    admission = await around_line(writer, asked, writer.ctx.prompt("chat_missed_line"))
     if admission is None:
         raise Reject("no usable admission")
     return Written(f"{admission.text} {reply.text}", joined(reply.origin, admission.origin))
