@@ -1,10 +1,10 @@
-"""`python -m bench` runs what takes no other engines; `python -m bench engine million local train` runs the others."""
+"""`python -m bench` runs what takes no other engines; `python -m bench NAME…` runs what is named."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import engine, learning, local_server, million, recipes, start, teaching, train
+from bench import curate, engine, learning, local_server, million, recipes, start, teaching, train
 
 BENCHES = {
     "start": start.main,
@@ -14,6 +14,7 @@ BENCHES = {
     "local": local_server.main,
     "train": train.main,
     "recipes": recipes.main,
+    "curate": curate.main,
     "teaching": teaching.main,
 }
 ALONE = ("start", "learning")

@@ -149,7 +149,7 @@ def judge(theirs: float, mine: float, dropped: int, pairs: int, said: dict[str, 
         print(f"{'PASS' if gate.passed else 'FAIL'}  {gate.what}: {gate.figure} (bound {gate.bound})")
     rows = [[g.what, g.bound, g.figure, "pass" if g.passed else "**fail**"] for g in gates]
     speeds = f"Texts of {WORDS} words: rensa alone {theirs:,.0f}/s, `curate.dedup` {mine:,.0f}/s, median of {TURNS}."
-    keep("curation", "\n\n".join([f"`make bench-curate`. {machine()}. {speeds}", table(["gate", "bound", "measured", ""], rows)]))
+    keep("curation", f"`make bench-curate`. {machine()}. {speeds}\n\n{table(['gate', 'bound', 'measured', ''], rows)}")
     if not all(gate.passed for gate in gates):
         sys.exit(1)
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gristmill.core.records import Sample
-from gristmill.curate.likeness import PERMUTATIONS, Compared, Hashes, bands_for, jaccard, shingles, sketches
+from gristmill.curate.hashed import Hashes
+from gristmill.curate.likeness import PERMUTATIONS, Compared, bands_for, jaccard, said_in, sketches
 
-BATCH = 512
-"""Samples sketched at a time."""
+BATCH, CHARACTERS = 128, 1 << 18
+"""Samples looked at together: at most so many, and no more once they hold so many characters."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 SLACK = 0.2
 """How far a sketch's estimate may lie below the threshold and still be looked at: five standard deviations."""
@@ -33,6 +34,18 @@ class Original:
     exact: bool = False
 
 
+def batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    batch, size = list[Sample](), 0
+    for sample in samples:
+        batch.append(sample)
+        size += len(said_in(sample))
+        if len(batch) >= BATCH or size >= CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 @dataclass(frozen=True)
 class Sketched:
     """Samples in order, as they are compared; without sketches where only exact duplicates are looked for."""
@@ -43,13 +56,11 @@ class Sketched:
 
     @classmethod
     def of(cls, samples: Iterable[Sample], size: int, *, near: bool = True) -> Sketched:
-        stream = map(Compared.of, samples)
         parts = []
-        while batch := list(islice(stream, BATCH)):
-            exact = np.fromiter((each.exact for each in batch), np.uint64, len(batch))
-            bucket = np.fromiter((each.bucket for each in batch), np.uint64, len(batch))
-            rows = sketches([each.text for each in batch], size) if near else np.empty((len(batch), 0), np.uint32)
-            parts.append(cls(exact, bucket, rows))
+        for batch in batches(samples):
+            compared = Compared.of(batch)
+            rows = sketches(compared.text, size) if near else np.empty((len(batch), 0), np.uint32)
+            parts.append(cls(compared.exact, compared.bucket, rows))
         return cls.joined(parts, near=near)
 
     @classmethod
@@ -104,23 +115,20 @@ class _Kept:
     groups: NDArray[np.int32]
     many: int
     threshold: float
-    size: int
     held: dict[int, tuple[str, Hashes, Hashes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.last = array("i", [-1]) * self.many
         self.before = array("i", [-1]) * self.groups.size
 
-    def original(self, at: int, sample: Sample, *, given: bool) -> Original | None:
+    def original(self, at: int, name: str, text: Hashes, answer: Hashes, *, given: bool) -> Original | None:
         """The first of those kept before that this one repeats; kept itself if there is none, or if it is `given`."""
-        compared = Compared.of(sample)
-        text, answer = shingles(compared.text, self.size), shingles(compared.answer, self.size)
         for other in () if given else self._candidates(at):
-            name, its_text, its_answer = self.held[other]
+            its_name, its_text, its_answer = self.held[other]
             likeness = jaccard(text, its_text)
             if likeness >= self.threshold and jaccard(answer, its_answer) >= self.threshold:
-                return Original(name, likeness)
-        self.held[at] = (sample.id, text, answer)
+                return Original(its_name, likeness)
+        self.held[at] = (name, text, answer)
         bands = self.groups.shape[1]
         for band, group in enumerate(self.groups[at].tolist()):
             if group >= 0:
@@ -160,17 +168,30 @@ def originals(
     suspect: NDArray[np.bool_] = np.any(groups >= 0, axis=1)
     repeated = np.zeros(len(sketched), np.bool_)
     repeated[firsts[firsts != np.arange(len(firsts))]] = True
-    kept, names = _Kept(sketched, groups, many, threshold, size), dict[int, str]()
-    stream: Iterable[tuple[int, Sample]] = enumerate(samples, given)
-    if earlier and (suspect[:given] | repeated[:given]).any():
-        stream = chain(enumerate(earlier.samples), stream)
-    for at, sample in stream:
-        first, found = int(firsts[at]), None
-        if first != at:
-            found = Original(names[first], 1.0, exact=True)
-        elif suspect[at]:
-            found = kept.original(at, sample, given=at < given)
-        if repeated[at]:
-            names[at] = sample.id
-        if at >= given:
-            yield sample, found
+    kept, names = _Kept(sketched, groups, many, threshold), dict[int, str]()
+    reread = chain(earlier.samples, samples) if earlier and (suspect[:given] | repeated[:given]).any() else samples
+    at = 0 if reread is not samples else given
+    for batch in batches(reread):
+        places = range(at, at + len(batch))
+        at += len(batch)
+        doubtful = [place for place in places if suspect[place]]
+        shingled = dict(zip(doubtful, _shingles([batch[d - places[0]] for d in doubtful], size), strict=True))
+        for place, sample in zip(places, batch, strict=True):
+            first, found = int(firsts[place]), None
+            if first != place:
+                found = Original(names[first], 1.0, exact=True)
+            elif place in shingled:
+                found = kept.original(place, sample.id, *shingled[place], given=place < given)
+            if repeated[place]:
+                names[place] = sample.id
+            if place >= given:
+                yield sample, found
+
+
+def _shingles(samples: list[Sample], size: int) -> Iterator[tuple[Hashes, Hashes]]:
+    """Of each text and answer, each once, sorted."""
+    if samples:
+        compared = Compared.of(samples)
+        texts, answers = compared.text.shingles(size), compared.answer.shingles(size)
+        for row in range(len(samples)):
+            yield np.unique(texts[row]), np.unique(answers[row])
