@@ -32,13 +32,15 @@ class Context:
         return random.Random(f"{self.seed}{record.id}{salt}")
 
     def ancestor(self, record: Record, kind: type[Record]) -> Record | None:
-        queue = deque(record.parents)
+        return next(iter(self.ancestors(record, kind)), None)
+
+    def ancestors(self, record: Record, kind: type[Record]) -> list[Record]:
+        queue, found = deque(record.parents), list[Record]()
         while queue:
-            found = self.known.get(queue.popleft())
-            if isinstance(found, kind):
-                return found
-            queue.extend(found.parents if found else ())
-        return None
+            parent = self.known.get(queue.popleft())
+            found += [parent] if isinstance(parent, kind) else []
+            queue.extend(parent.parents if parent else ())
+        return list({each.id: each for each in found}.values())
 
     def prompt_of(self, record: Record) -> Prompt | None:
         return self.prompts.get(record.origin.prompt or "") if record.origin else None

@@ -70,9 +70,6 @@ class Judged(Context):
     def prompt(self, name: str) -> Prompt:
         return read_prompt(name, PROMPTS / f"{name}.md")
 
-    def ancestors(self, record: Record, kind: type[Record]) -> list[Record]:
-        return [self.known[each] for each in record.parents if isinstance(self.known.get(each), kind)]
-
 
 def config(**more: Any) -> JudgeConfig:
     return JudgeConfig(kind="curate.judge", model="judge", **more)

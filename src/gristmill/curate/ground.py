@@ -46,13 +46,12 @@ class Source:
 
 
 def sources(record: Record, ctx: StepContext) -> list[Source]:
-    """The nearest chunk and the document of a record, as far as it has them."""
-    chunk, document = ctx.ancestor(record, Chunk), ctx.ancestor(record, Document)
+    """The chunks and the documents of a record, as far as it has them, the nearest first."""
     found = []
-    if chunk:
+    for chunk in ctx.ancestors(record, Chunk):
         around = [chunk.title, *chunk.headings, chunk.path, *map(str, chunk.pages)]
         found.append(Source(chunk.path, chunk.start, chunk.text, "\n".join(around)))
-    if document:
+    for document in ctx.ancestors(record, Document):
         found.append(Source(document.path, 0, document.text, f"{document.title}\n{document.path}"))
     return found
 
