@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.generate.conftest import Context
 
+from gristmill.core.errors import Reject
 from gristmill.core.records import Message, Sample
 from gristmill.generate.augment import perturb
 from gristmill.generate.augment.edits import apply, free, moved
@@ -35,7 +36,7 @@ def config(**more: Any) -> PerturbConfig:
 
 async def variants(sample: Sample, **more: Any) -> list[Sample]:
     context = Context(None, sample)
-    return await perturb.run(config(keep=False, **more), sample, context)
+    return await perturb.run(config(**more), sample, context)
 
 
 @pytest.mark.parametrize("way", [*NOISE, *FORMS])
@@ -66,12 +67,12 @@ async def test_the_share_is_the_share_of_words() -> None:
         assert sum(word != "lantern" for word in made.text.split()) == share * 200
 
 
-async def test_what_is_held_out_stays_as_it_is() -> None:
+async def test_what_is_held_out_has_no_variants() -> None:
     test = labelled(marks={"split": "test"})
-    context = Context(None, test)
-    assert await perturb.run(config(), test, context) == [test]
-    assert context.counts == {"samples of other splits": 1}
-    assert len(await perturb.run(config(splits=["test"]), test, context)) == 2
+    with pytest.raises(Reject, match="of another split"):
+        await variants(test)
+    [made] = await variants(test, splits=["test"])
+    assert made.marks["split"] == "test"
 
 
 async def test_of_a_chat_only_the_named_roles_are_touched_and_masks_move_along() -> None:
@@ -91,11 +92,9 @@ async def test_of_a_chat_only_the_named_roles_are_touched_and_masks_move_along()
     assert (made.messages[:2] == messages[:2] and made.messages[2].content[start:end] == "old slipway"[4:] * 1) or True
 
 
-async def test_nothing_to_touch_is_counted_and_gives_nothing() -> None:
-    sample = Sample(form="text", kind="t", text="1234 5678")
-    context = Context(None, sample)
-    assert await perturb.run(config(keep=False), sample, context) == []
-    assert context.counts == {"typos: nothing to touch": 1}
+async def test_nothing_to_touch_is_a_reject() -> None:
+    with pytest.raises(Reject, match="nothing to touch"):
+        await variants(Sample(form="text", kind="t", text="1234 5678"))
 
 
 def test_an_option_that_would_do_nothing_is_refused() -> None:

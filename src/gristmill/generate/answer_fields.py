@@ -7,10 +7,11 @@ without one is cut off, not ended.
 
 from __future__ import annotations
 
-from functools import cache
+from datetime import date
+from functools import cache, partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 
 def _long_form(value: Any) -> Any:
@@ -31,23 +32,52 @@ class FieldSchema(BaseModel):
     minimum: float | None = None
     maximum: float | None = None
     maxLength: int = Field(4000, ge=1, description="Characters of a text")
+    minWords: int = Field(0, ge=0, description="Fewest words of a text")
+    maxWords: int | None = Field(None, ge=1, description="Most words of a text")
+    format: Literal["date", "email"] | None = Field(None, description="Of a text: 2024-12-31, name@example.org")
     items: AnswerField | None = Field(None, description="What an array holds; text if not given")
-    maxItems: int = Field(20, ge=1, description="Entries of an array")
+    minItems: int = Field(0, ge=0, description="Fewest entries of an array")
+    maxItems: int = Field(20, ge=1, description="Most entries of an array")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         said = self.model_fields_set
         for names, types in {
-            ("enum", "maxLength"): ("string",),
+            ("enum", "maxLength", "minWords", "maxWords", "format"): ("string",),
             ("minimum", "maximum"): ("integer", "number"),
-            ("items", "maxItems"): ("array",),
+            ("items", "minItems", "maxItems"): ("array",),
         }.items():
             if self.type not in types and (wrong := said.intersection(names)):
                 raise ValueError(f"{' and '.join(sorted(wrong))} belongs to {' or '.join(types)}, not to {self.type}")
+        if self.enum is not None and (idle := said & {"maxLength", "minWords", "maxWords", "format"}):
+            raise ValueError(f"{' and '.join(sorted(idle))} does nothing beside `enum`")
+        for low, high in ((self.minWords, self.maxWords), (self.minItems, self.maxItems), (self.minimum, self.maximum)):
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{low} is more than {high}")
         return self
 
 
 AnswerField = Annotated[FieldSchema, BeforeValidator(_long_form)]
+
+
+_PATTERNS = {"date": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "email": r"^[^@ ]+@[^@ ]+[.][A-Za-z]{2,}$"}
+
+
+def _checked(field: FieldSchema, text: str) -> str:
+    """What a schema cannot say: how many words, and whether there is such a day. ValueError tells the model."""
+    counted(text, field.minWords, field.maxWords)
+    if field.format == "date":
+        date.fromisoformat(text)
+    return text
+
+
+def counted(text: str, least: int | None, most: int | None) -> str:
+    """The text, if it has so many words."""
+    words = len(text.split())
+    if words < (least or 0) or words > (most or words):
+        wanted = " and ".join([f"{least} words or more"] * bool(least) + [f"{most} words or fewer"] * bool(most))
+        raise ValueError(f"the text has {words} words: write {wanted}")
+    return text
 
 
 @cache
@@ -65,10 +95,11 @@ def _annotation(field: FieldSchema) -> Any:
         return Literal[field.enum]
     match field.type:
         case "string":
-            return Annotated[str, Field(min_length=1, max_length=field.maxLength)]
+            bounds = Field(min_length=1, max_length=field.maxLength, pattern=field.format and _PATTERNS[field.format])
+            return Annotated[str, bounds, AfterValidator(partial(_checked, field))]
         case "array":
             inner = _annotation(field.items or FieldSchema())
-            return Annotated[list[inner], Field(max_length=field.maxItems)]  # type: ignore[valid-type]
+            return Annotated[list[inner], Field(min_length=field.minItems, max_length=field.maxItems)]  # type: ignore[valid-type]
         case "boolean":
             return bool
         case kind:

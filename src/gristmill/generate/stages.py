@@ -11,6 +11,7 @@ from gristmill.core.stage import STAGES as StageTable
 from gristmill.core.stage import InputPath, Role, Stage, StageConfig
 from gristmill.generate import clean_stages as clean
 from gristmill.generate.answer_fields import AnswerField
+from gristmill.generate.answer_rules import Rule
 from gristmill.generate.augment import stages as augment
 from gristmill.generate.chat import stages as chat
 from gristmill.generate.config import Ask, WriterConfig
@@ -144,7 +145,8 @@ class AskConfig(StageConfig):
         None,
         min_length=1,
         description="The answer in parts: name -> string, integer, number, boolean, a list of choices, or "
-        "{type, enum, minimum, maximum, maxLength, items, maxItems, description} as JSON Schema has them",
+        "{type, enum, minimum, maximum, maxLength, items, minItems, maxItems, format, description} as JSON Schema has "
+        "them, and minWords and maxWords",
     )
     gives: Literal["row", "sample"] = Field(
         "row", description="row: the record's fields and the answer's. sample: a chat of what was asked and answered"
@@ -152,7 +154,23 @@ class AskConfig(StageConfig):
     column: str | None = Field(
         None, min_length=1, description="Without `fields`: the answer's name in the row; `answer`"
     )
-    language: str = Field("en", pattern=r"^[a-z]{2}$", description="Of samples whose record has none: ISO 639-1")
+    language: str | None = Field(
+        None,
+        min_length=2,
+        description="{{language}} in the prompt: ISO 639-1 or an English name; the record's own, else English",
+    )
+    min_words: int | None = Field(None, ge=1, description="Without `fields`: fewest words of an answer")
+    max_words: int | None = Field(None, ge=1, description="Without `fields`: most words of an answer")
+    mentions: list[str] = Field(
+        default_factory=list, description="Fields of the record whose words must stand in the answer, as they are"
+    )
+    without: list[str] = Field(
+        default_factory=list, description="What no answer may hold, letter case aside: placeholders, stock phrases"
+    )
+    rules: list[Rule] = Field(
+        default_factory=list,
+        description="What must hold between parts of the answer and fields of the record: paid <= price",
+    )
 
     def given(self, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
         return tuple(kind for kind in kinds if issubclass(kind, Draft if self.gives == "row" else Sample))
@@ -172,6 +190,12 @@ class AskConfig(StageConfig):
             raise ValueError("several samples at temperature 0 are one sample; set `temperature`")
         if self.column is not None and (self.fields is not None or self.gives == "sample"):
             raise ValueError("`column` names a plain answer in a row; with `fields` or samples it does nothing")
+        if self.fields is not None and (self.min_words or self.max_words):
+            raise ValueError("with `fields`, say minWords and maxWords of a part")
+        if self.fields is None and self.rules:
+            raise ValueError("`rules` compares parts of an answer; name its parts in `fields`")
+        if (self.min_words or 0) > (self.max_words or 1_000_000):
+            raise ValueError("min_words is more than max_words")
         return self
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from typing import cast
 
+from gristmill.core.errors import Reject
 from gristmill.core.records import Message, Origin, Sample, Span
 from gristmill.core.stage import StepContext
 from gristmill.generate.augment.edits import apply, free, moved
@@ -20,10 +21,10 @@ _MESSAGES = ("messages", "chosen", "rejected")
 
 
 async def run(config: PerturbConfig, record: Sample, ctx: StepContext) -> list[Sample]:
-    own = [record] if config.keep else []
-    if record.marks.get("split", "train") not in config.splits:
-        ctx.count(**{"samples of other splits": 1})
-        return own
+    """The variants alone; the samples themselves go on by `needs`."""
+    split = record.marks.get("split", "train")
+    if split not in config.splits:
+        raise Reject("of another split", f"{split}; `splits` says {', '.join(config.splits)}")
     variants: dict[str, Sample] = {}
     for way in config.ways:
         for copy in range(config.copies if way in NOISE else 1):
@@ -32,7 +33,9 @@ async def run(config: PerturbConfig, record: Sample, ctx: StepContext) -> list[S
                 ctx.count(**{f"{way}: nothing to touch": 1})
             else:
                 variants[variant.id] = variant
-    return own + list(variants.values())
+    if not variants:
+        raise Reject("nothing to touch", "every word is protected, or has no letter for these ways")
+    return list(variants.values())
 
 
 def _variant(

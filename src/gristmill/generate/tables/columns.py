@@ -8,7 +8,7 @@ shipped: {range: [1, 9], after: ordered}                  so many days (or so mu
 number: {serial: 1001}                                    counts up from there
 buyer: {persona: {ages: [20, 70]}}                        a person in one sentence
 title: "{{buyer}} about {{product}}"                      other columns in a text
-mood: {given: rating, cases: {1: [angry], 2: [calm]}, else: [glad]}
+mood: {given: rating, cases: {1: [angry], 2: [calm]}, otherwise: [glad]}
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Column(BaseModel):
     template: str | None = Field(None, min_length=1, description="Text with {{name}} for other columns")
     given: str | None = Field(None, description="With cases: the column that decides how this one is drawn")
     cases: Annotated[dict[str, AnyColumn], BeforeValidator(_said_as_text)] | None = Field(None, min_length=1)
-    otherwise: AnyColumn | None = Field(None, alias="else", description="With cases: what holds for every other value")
+    otherwise: AnyColumn | None = Field(None, description="With cases: what holds for every other value")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -87,7 +87,7 @@ def _cells(name: str, column: Column, row: Row, number: int, rng: random.Random)
         if chosen is None:
             raise ConfigError(
                 f"{name} has no case for {column.given} = {row[column.given]}",
-                "Add the case, or `else` for all others.",
+                "Add the case, or `otherwise` for all others.",
             )
         return _cells(name, chosen, row, number, rng)
     if column.persona is not None:

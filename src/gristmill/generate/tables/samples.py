@@ -3,7 +3,6 @@ no sample."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from gristmill.core.prompt import Prompt, names_of
 from gristmill.core.records import Draft, Message, Origin, Sample, Span
 from gristmill.core.stage import StepContext
 from gristmill.generate.tables.stages import SampleConfig
+from gristmill.generate.wording import places
 
 _TEXTS = ("text", "system", "user", "assistant")
 _COLUMNS = ("label", "span", "turns")
@@ -52,10 +52,10 @@ async def run(config: SampleConfig, record: Draft, ctx: StepContext) -> list[Sam
 
 def only(words: str, text: str) -> Span:
     """Where some words stand in a text, if they stand there once."""
-    hits = [hit.span() for hit in re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text)]
-    if len(hits) != 1:
-        raise Reject("span not once in its text", f"{words!r}, {len(hits)} times in: {text[:200]}")
-    return hits[0]
+    found = places(text, words)
+    if len(found) != 1:
+        raise Reject("span not once in its text", f"{words!r}, {len(found)} times in: {text[:200]}")
+    return found[0]
 
 
 def _chat(config: SampleConfig, row: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -20,7 +20,7 @@ class TableConfig(StageConfig):
     columns: dict[str, AnyColumn] = Field(
         min_length=1,
         description="name -> a list of choices, a text with {{name}} for other columns, or one of {choice, weights, "
-        "balanced}, {range, decimals, after}, {date}, {serial}, {persona}, {given, cases, else}",
+        "balanced}, {range, decimals, after}, {date}, {serial}, {persona}, {given, cases, otherwise}",
     )
 
     @model_validator(mode="after")
