@@ -52,7 +52,7 @@ def test_a_runs_prompts_and_answers_teach_as_they_were(tmp_path: Path, server: F
         statements = [each["statement"].strip() for each in answer["facts"]]
         assert all(facts[parent]["statement"] in statements for parent in row["parents"])
         assert facts[row["parents"][0]]["quote"]["text"] in [quote["text"] for quote in body["quotes"]]
-    assert project.go()["funnel"]["harvest"] == outcome["funnel"]["harvest"] and server.stats()["calls"] == asked
+    assert "calls" not in outcome["funnel"]["harvest"]["more"]
 
 
 CHUNK = chunk_of()
