@@ -94,6 +94,10 @@ def said(text: str) -> dict[str, str]:
          {"form": "rating", "messages": CHAT["messages"], "desirable": False}),
         ({"text": "Orvale.", "label": 3}, {"form": "labelled", "text": "Orvale.", "label": "3"}),
         ({"text": "Orvale.", "label": "place"}, {"form": "labelled", "text": "Orvale.", "label": "place"}),
+        ({"text": "A fine mill.", "label": "good", "spans": [[7, 11]]},
+         {"form": "labelled", "text": "A fine mill.", "label": "good", "spans": ((7, 11),)}),
+        ({"text": "A fine mill.", "label": "good", "spans": "[[7, 11]]"},
+         {"form": "labelled", "text": "A fine mill.", "label": "good", "spans": ((7, 11),)}),
         ({"messages": [ASKED, SAID | {"weight": 0}, ASKED, SAID | {"weight": 1}]},
          {"form": "chat", "messages": (user("Why?"), answer("Thus.", False), *CHAT["messages"])}),
         ({"messages": [ASKED | {"train": True}, SAID | {"train": [[0, 3]]}]},
@@ -117,6 +121,8 @@ def test_a_row_is_what_its_columns_say(tmp_path: Path, row: Any, held: dict[str,
         ({"text": "Orvale.", "label": None}, "no label"),
         ({"text": "Orvale.", "label": [1]}, "label that is neither a word nor a number"),
         ({"text": "Orvale.", "train": [[0, 99]]}, "span outside its text"),
+        ({"text": "Orvale.", "label": "x", "spans": [[0, 99]]}, "span outside its text"),
+        ({"text": "Orvale.", "label": "x", "spans": True}, "spans that cannot be read"),
         ({"text": "Orvale.", "split": "dev"}, "unknown split"),
         ({"messages": []}, "messages that are no list"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "unknown role"),
@@ -220,7 +226,8 @@ def given_samples(draw: st.DrawFn) -> Sample:
             form="text", kind="given", text=text, train=True if train in (False, ((0, len(text)),)) else train
         )
     if form == "labelled":
-        return Sample(**about, text=text, label=draw(WORDS))
+        spans = draw(masks(text))
+        return Sample(**about, text=text, label=draw(WORDS), spans=() if isinstance(spans, bool) else spans)
     if form == "rating":
         said = (*prompt, answer(text), Message(role="tool", content="4"), answer(text))
         return Sample(**about, messages=said, desirable=draw(st.booleans()))

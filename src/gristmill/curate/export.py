@@ -45,7 +45,7 @@ _SCHEMAS = {
     PACKED: pa.schema(
         {**dict.fromkeys(("input_ids", "labels", "position_ids"), pa.list_(pa.int32())), "ids": pa.list_(_TEXT)}
     ),
-    "labelled": pa.schema({"id": _TEXT, "text": _TEXT, "label": _TEXT, **_ABOUT}),
+    "labelled": pa.schema({"id": _TEXT, "text": _TEXT, "label": _TEXT, "spans": _SPANS, **_ABOUT}),
 }
 
 

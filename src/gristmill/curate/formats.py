@@ -154,7 +154,8 @@ def rating(sample: Sample) -> Row:
 
 def labelled(sample: Sample) -> Row:
     _only(sample, "labelled")
-    return {"id": sample.id, "text": sample.text, "label": sample.label, **_about(sample)}
+    spans = [list(span) for span in sample.spans] or None
+    return {"id": sample.id, "text": sample.text, "label": sample.label, "spans": spans, **_about(sample)}
 
 
 FORMATS: dict[str, Callable[[Sample], Row]] = {

@@ -8,7 +8,7 @@ What a row is follows from its columns; with several to choose from, the first o
     sharegpt    conversations: from, value
     alpaca      instruction, output; input, system
     completion  prompt, completion
-    labelled    text, label
+    labelled    text, label; spans of the text that the label is about: [[start, end], …] in characters
     text        text; train: true, false, or spans [[start, end], …] in characters
 
 prompt, completion, chosen and rejected are a text or a list of messages. An assistant's message is trained on and no
@@ -154,7 +154,11 @@ def _labelled(row: Row) -> dict[str, Any]:
     if not isinstance(label, str | int):
         raise Reject("label that is neither a word nor a number", str(label)[:100])
     name = str(label).lower() if isinstance(label, bool) else str(label)
-    return {"form": "labelled", "text": _text(row["text"]), "label": name}
+    text = _text(row["text"])
+    spans = _mask(row.get("spans"), text, default=False)
+    if spans is True:
+        raise Reject("spans that cannot be read", str(row["spans"])[:100])
+    return {"form": "labelled", "text": text, "label": name, "spans": spans or ()}
 
 
 def _plain(row: Row) -> dict[str, Any]:
