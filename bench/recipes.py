@@ -26,7 +26,16 @@ from gristmill.runs.source import read_source
 RECIPES = Path(__file__).parents[1] / "recipes"
 MODEL = os.environ.get("MODEL", "smollm2-135m-instruct")
 EMPTY = 3  # exit code: an input, or what was left of it, is not enough
-SMALL = {"ingest.subset": {"chunks": 2}, "evaluate.exam": {"limit": 4}}
+SMALL: dict[str, dict[str, Any]] = {
+    "ingest.subset": {"chunks": 2},
+    "ingest.rows": {"limit": 4},
+    "evaluate.exam": {"limit": 4},
+    "generate.self_instruct": {"rows": 4},
+    "generate.magpie": {"rows": 4},
+    "generate.table": {"rows": 4},
+    "generate.augment": {"variants": 1, "share": 0.3},
+    "generate.tool_calls": {"per_tool": 1},
+}
 SHORT = 1_500  # tokens of a training
 
 
