@@ -1,4 +1,4 @@
-"""`gristmill serve`: a run's model behind an OpenAI-compatible address on this machine."""
+"""`gristmill serve`: a run's model behind an OpenAI-compatible address on this machine; a classifier sorts there."""
 
 from __future__ import annotations
 
@@ -23,12 +23,25 @@ def serve(
 ) -> None:
     """Serve a run's trained model at an OpenAI-compatible address.
 
-    /v1/models, /v1/chat/completions, /health. Ctrl-C ends it.
+    /v1/models, /v1/chat/completions, /health. A classifier answers at /classify instead of the chat. Ctrl-C ends it.
     """
-    from gristmill.runs.exports import served_model
+    from gristmill.models.load import score_labels
+    from gristmill.runs.exports import served_model, trained
     from gristmill.serve.server import serve as serve_model
+    from gristmill.serve.server import serve_sorter
 
     place, folder = open_run(workspace, run)
+    weights = trained(folder, stage)
+    if score_labels(weights):
+        name = str(folder.manifest["name"])
+        where = {"host": host, "port": port, "api_key": api_key}
+        serve_sorter(
+            weights,
+            model_id=name,
+            announce=lambda url: typer.echo(f"{name} at {url}/classify   (Ctrl-C ends it)"),
+            **where,
+        )
+        return
     model = served_model(place, folder, stage=stage)
     serve_model(
         model.gguf,

@@ -51,7 +51,23 @@ class ExamConfig(StageConfig):
         return (self.tasks,) if self.tasks else ()
 
 
+class AgreementConfig(StageConfig):
+    """Labels and a classifier's guesses in, a report of how often they agree out: over the labels that nobody was
+    trained on (split: test), with Wilson's 95 % interval, Cohen's kappa and macro-F1."""
+
+    kind: Literal["evaluate.agreement"]
+
+
 STAGES: Stages = {
+    "evaluate.agreement": (
+        Stage(
+            code="gristmill.evaluate.agreement:run",
+            config=AgreementConfig,
+            takes=(Sample, Checkpoint),
+            gives=(Report,),
+            shape="pass",
+        ),
+    ),
     "evaluate.exam": (
         Stage(
             code="gristmill.evaluate.exam:tasks",

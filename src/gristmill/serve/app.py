@@ -1,4 +1,5 @@
-"""The HTTP face: /v1/models, /v1/chat/completions (whole or streamed), /health. OpenAI's shapes, errors included.
+"""The HTTP face: /v1/models, /v1/chat/completions (whole or streamed), /health. OpenAI's shapes, errors included. A
+classifier has /classify instead of the chat (`serve.sorter`).
 
 Doors kept shut: a body over a megabyte; a body that is not declared as JSON (a web page could send one unasked); on
 loopback a Host that is not this machine (DNS rebinding); where a key is set, everything but /health without it.
@@ -36,11 +37,37 @@ def make_app(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
     """The application. `generator` is asked for when needed: it lives between the lifespan's start and end."""
+    locked = resolve(api_key) if api_key else None
+    app = base_app(alive=alive, model_id=model_id, locked=locked, hosts=hosts, lifespan=lifespan)
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        admit(request, locked)
+        asked = read_request(await body_of(request), model_id=model_id)
+        if not alive():
+            raise engine_gone()
+        ids = await generator().prompt(asked)
+        if asked.stream:
+            pieces = await _begun(generator().answer(asked, ids))
+            return StreamingResponse(_stream(asked, len(ids), pieces), media_type="text/event-stream")
+        return JSONResponse(await _whole(asked, len(ids), generator().answer(asked, ids), request))
+
+    return app
+
+
+def base_app(
+    *,
+    alive: Callable[[], bool],
+    model_id: str,
+    locked: str | None,
+    hosts: list[str] | None = None,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+) -> FastAPI:
+    """What every served model has: its card, its health, errors in OpenAI's shape. `locked`: the key to be shown."""
     app = FastAPI(title="Gristmill", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     if hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     born = int(time.time())
-    locked = resolve(api_key) if api_key else None
 
     @app.exception_handler(ApiError)
     async def refused(_: Request, error: ApiError) -> Response:
@@ -59,33 +86,21 @@ def make_app(
 
     @app.get("/v1/models")
     async def models(request: Request) -> Response:
-        _admit(request, locked)
+        admit(request, locked)
         card = {"id": model_id, "object": "model", "created": born, "owned_by": "gristmill"}
         return JSONResponse({"object": "list", "data": [card]})
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str, request: Request) -> Response:
-        _admit(request, locked)
+        admit(request, locked)
         if name != model_id:
             raise ApiError(404, f"the model {name!r} is not served here; this is {model_id!r}", code="model_not_found")
         return JSONResponse({"id": model_id, "object": "model", "created": born, "owned_by": "gristmill"})
 
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
-        _admit(request, locked)
-        asked = read_request(await _body(request), model_id=model_id)
-        if not alive():
-            raise engine_gone()
-        ids = await generator().prompt(asked)
-        if asked.stream:
-            pieces = await _begun(generator().answer(asked, ids))
-            return StreamingResponse(_stream(asked, len(ids), pieces), media_type="text/event-stream")
-        return JSONResponse(await _whole(asked, len(ids), generator().answer(asked, ids), request))
-
     return app
 
 
-def _admit(request: Request, locked: str | None) -> None:
+def admit(request: Request, locked: str | None) -> None:
     if locked is None:
         return
     given = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -94,7 +109,7 @@ def _admit(request: Request, locked: str | None) -> None:
         raise ApiError(401, "a valid API key is needed", code="invalid_api_key")
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "send Content-Type: application/json", code="unsupported_media_type")
     raw = bytearray()

@@ -19,6 +19,7 @@ from gristmill.models.weights import Weights
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
 GRACE_SECONDS = 10
 
@@ -63,9 +64,6 @@ async def listen(
     until: asyncio.Event | None = None,
 ) -> None:
     """Serve on an open socket until a signal comes, or until `until` is set."""
-    import uvicorn
-    from fastapi import FastAPI
-
     from gristmill.llm.local.engine import EngineSettings, LocalEngine, default_threads
     from gristmill.models.renderer import Renderer
     from gristmill.serve.app import make_app
@@ -84,25 +82,59 @@ async def listen(
             yield
             await ready[0].close()
 
-        host, port = door.getsockname()[:2]
         app = make_app(
             lambda: ready[0],
             alive=lambda: engine.alive,
             model_id=served.model_id,
             api_key=api_key,
-            hosts=["127.0.0.1", "localhost", "[::1]"] if ip_address(host).is_loopback else None,
+            hosts=_hosts(door),
             lifespan=lifespan,
         )
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
-        server = uvicorn.Server(config)
         try:
             wire = await engine.start()
-            running = asyncio.create_task(server.serve(sockets=[door]))
-            watch = asyncio.create_task(_tell(server, running, f"http://{_shown(host)}:{port}", announce, until))
-            await running
-            await watch
+            await _answer(app, door, announce, until)
         finally:
             await engine.stop()
+
+
+def serve_sorter(
+    weights: Weights,
+    *,
+    model_id: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    context: int = 512,
+    announce: Callable[[str], None] = lambda url: None,  # noqa: ARG005
+) -> None:
+    """Serve a classifier until Ctrl-C or SIGTERM: POST /classify. The weights themselves answer, no engine."""
+    from gristmill.models.classifier import Classifier
+    from gristmill.serve.sorter import make_sorter
+
+    with suppress(KeyboardInterrupt), open_door(host, port, api_key) as door:
+        app = make_sorter(Classifier(weights, context=context), model_id=model_id, api_key=api_key, hosts=_hosts(door))
+        asyncio.run(_answer(app, door, announce, None))
+
+
+def _hosts(door: socket.socket) -> list[str] | None:
+    """On loopback, the names of this machine."""
+    loopback = ip_address(door.getsockname()[0]).is_loopback
+    return ["127.0.0.1", "localhost", "[::1]"] if loopback else None
+
+
+async def _answer(
+    app: FastAPI, door: socket.socket, announce: Callable[[str], None], until: asyncio.Event | None
+) -> None:
+    """Let an application answer at a door, until a signal comes or `until` is set."""
+    import uvicorn
+
+    host, port = door.getsockname()[:2]
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve(sockets=[door]))
+    watch = asyncio.create_task(_tell(server, running, f"http://{_shown(host)}:{port}", announce, until))
+    await running
+    await watch
 
 
 async def _tell(
