@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.fakes.fixtures import FakeServer
 from tests.generate.conftest import TEXT, Context, chunk_of
+from tests.runs.project import Project
 
 from gristmill.core.ask import Answer, Parsed, Usage
 from gristmill.core.errors import ConfigError, Reject
@@ -19,6 +22,10 @@ from gristmill.generate.fiction import bible, story
 from gristmill.generate.fiction.bible import base_name
 from gristmill.generate.fiction.repair import Exchange, repaired
 from gristmill.generate.fiction.stages import TRAITS, BibleConfig, StoryConfig
+from gristmill.runs.execute import execute
+from gristmill.runs.folder import RunFolder
+from gristmill.runs.plan import make_plan
+from gristmill.runs.workspace import Workspace
 
 CHUNKS = [chunk_of(TEXT[:120]), chunk_of(TEXT[120:240], start=200), chunk_of(TEXT[240:], start=400)]
 
@@ -192,3 +199,27 @@ async def test_a_card_with_a_hole_is_a_reject() -> None:
     draft = card("Ilse", 0, occupation="")
     with pytest.raises(Reject, match="no value for occupation"):
         await story.run(config(), draft, Context(Speaker(str), CHUNKS[0], draft))  # type: ignore[arg-type]
+
+
+def test_each_phase_runs_by_itself_and_nothing_is_asked_twice(tmp_path: Path, fake: FakeServer) -> None:
+    """The cards today, the stories tomorrow: the second recipe finds the first one's cards in the store."""
+    project = Project(tmp_path)
+    project.add("Orvale", "Tessmoor")
+    columns = {name: {"maxLength": 40} for name in ("name", "scene", *TRAITS)}
+    stages = {
+        **dict.fromkeys(("facts", "cloze", "clean")),
+        "cards": {"kind": "generate.ask", "model": "writer", "prompt": "{{title}}: {{text}}", "fields": columns},
+        "bible": {"kind": "generate.bible"},
+    }
+
+    def records(name: str) -> list[Any]:
+        outcome = execute(make_plan(project.recipe(fake.url, stages=stages)), Workspace(project.workspace))
+        return list(RunFolder(outcome.folder).outputs()[name])
+
+    cards, asked = records("bible"), fake.stats()["calls"]
+    assert len(cards) == asked > 1
+    tale = {"kind": "generate.story", "model": "writer", "ask": "line", "exchanges": 2, "least": 1}
+    stages["stories"] = {**tale, "max_failures": 1.0}
+    assert records("stories") and records("bible") == cards
+    assert 0 < fake.stats()["calls"] - asked <= 2 * 2 * 2 * len(cards)
+    assert {*fake.stats()["answered"].values()} == {1}
