@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from gristmill.core.thoughts import ANSWER
 from gristmill.generate.recall.claims import Claim, says
-from gristmill.generate.recall.group import Group
+from gristmill.generate.recall.group import Group, in_full
 from gristmill.generate.source import Sentence
 from gristmill.generate.spans import names_in
 from gristmill.generate.wording import check_question, speaks_of_text
@@ -57,7 +57,7 @@ def check_answer(text: str, *, group: Group, claim: Claim | None, question: str,
         raise ValueError("write one to three whole sentences")
     if speaks_of_text(text) or ANSWER.casefold() in text.casefold():
         raise ValueError("write the answer alone, and do not speak of a text")
-    numbers = set(re.findall(r"\d+", " ".join([question, *(each.text for each in known)])))
+    numbers = set(re.findall(r"\d+", " ".join([question, *(in_full(each) for each in known)])))
     if new := [number for number in re.findall(r"\d+", text) if number not in numbers]:
         raise ValueError(f"nothing says {new[0]}: use the facts alone")
     if claim and not says(text, claim.right):
@@ -69,7 +69,7 @@ def check_answer(text: str, *, group: Group, claim: Claim | None, question: str,
 
 
 def _names(sentences: Iterable[Sentence]) -> list[str]:
-    return sorted(names_in(f"- {sentence.text}" for sentence in sentences))
+    return sorted(names_in(f"- {in_full(sentence)}" for sentence in sentences))
 
 
 def _holds(text: str, name: str) -> bool:

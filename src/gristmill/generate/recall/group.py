@@ -95,11 +95,12 @@ class Group:
         return self.sources[self.place_of(sentence)[0]]
 
     def placed(self, sentences: Iterable[Sentence]) -> str:
-        """Some sentences as facts, each with its place; after the one before where a pronoun needs it."""
-        return "\n".join(f"- ({self.source_of(each).topic}) {_in_full(each)}" for each in sentences)
+        """Some sentences as facts, each with its place."""
+        return "\n".join(f"- ({self.source_of(each).topic}) {in_full(each)}" for each in sentences)
 
 
-def _in_full(sentence: Sentence) -> str:
+def in_full(sentence: Sentence) -> str:
+    """The sentence, after the one before where a pronoun needs it."""
     return f"{sentence.before} {sentence.text}" if opens_with_pronoun(sentence.text) else sentence.text
 
 
