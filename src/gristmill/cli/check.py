@@ -43,6 +43,7 @@ def check(
 
         print_json(recipe_schema())
         return
+    from gristmill.runs.advice import advice
     from gristmill.runs.sinks import check_sink
 
     if recipe is None:
@@ -54,7 +55,7 @@ def check(
     if json:
         more: dict[str, Any] = {"estimate": found} if found else {}
         more |= {"trials": trials} if plan.recipe.sweep else {}
-        print_json({"ok": True, "stages": _stages(plan), **more})
+        print_json({"ok": True, "stages": _stages(plan), "advice": advice(plan), **more})
     elif found:
         from gristmill.cli.forecast import forecast
 
@@ -63,6 +64,8 @@ def check(
         rows = [list(stage.values()) for stage in _stages(plan)]
         typer.echo(table(["stage", "kind", "after", "takes", "gives"], rows))
         typer.echo(f"\n{recipe} is sound: {len(plan.recipe.stages)} stages, {len(plan.recipe.models)} models.")
+        for line in advice(plan):
+            typer.echo(f"Advice: {line}")
         if unknown := _unknown(plan):
             typer.echo(unknown)
         if plan.recipe.sweep:

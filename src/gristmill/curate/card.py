@@ -85,8 +85,8 @@ def write_card(facts: CardFacts) -> str:
     licence = facts.license or "Not stated. It follows from the sources: state it before you share this."
     sections = [
         f"---\n{_front(facts)}---\n\n# {facts.title}\n\nTraining data that Gristmill made from the sources below.\n",
-        f"## Version\n\n`{version(facts.samples)}`, a hash of what the samples say and of their splits. `gristmill compare`\n"
-        "tells what came, went and changed between the data of two runs, and why.\n",
+        f"## Version\n\n`{version(facts.samples)}`, a hash of what the samples say and of their splits.\n"
+        "`gristmill compare` tells what came, went and changed between the data of two runs, and why.\n",
         _section("Splits", ("format", "split", "rows"), sizes),
         _section(
             "Kinds",

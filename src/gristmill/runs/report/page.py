@@ -16,6 +16,8 @@ from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.repeat import SKIPPED
 from gristmill.runs.report import charts
 from gristmill.runs.report.costs import cost_table, limits
+from gristmill.runs.report.coverage import coverage
+from gristmill.runs.report.reports import numbers
 from gristmill.runs.report.sheet import section, sheet
 from gristmill.runs.report.training import trainings
 
@@ -31,10 +33,12 @@ def write_report(folder: RunFolder) -> None:
     outputs = folder.outputs()
     summary = orjson.loads((folder.path / "summary.json").read_bytes())
     skipped = {name: outputs.pop(name) for name, output in list(outputs.items()) if SKIPPED in output.meta}
-    exams = [report for output in outputs.values() for report in output.only(Report)]
+    exams = [report for output in outputs.values() for report in output.only(Report) if _arms(report)]
     parts = [
         _head(folder, summary, exams),
         *(_exam(report) for report in exams),
+        coverage(outputs),
+        numbers(outputs),
         section("Funnel", charts.funnel([_flow(name, output) for name, output in outputs.items()]) + _skipped(skipped)),
         _drops(outputs),
         section("Cost", cost_table(summary.get("paid", []), outputs)),
@@ -175,7 +179,8 @@ def _dead_letters(output: Output) -> dict[str, int]:
 
 def _samples(outputs: dict[str, Output]) -> list[str]:
     """Lengths and a spread of samples of the last stage that gave any."""
-    giving = [o for o in outputs.values() if o.meta["kind"].startswith(("generate.", "curate.")) and o.count]
+    writing = [o for o in outputs.values() if o.meta["kind"].startswith(("generate.", "curate."))]
+    giving = [o for o in writing if any(True for _ in o.only(Sample, most=1))]
     if not giving:
         return []
     words: list[int] = []

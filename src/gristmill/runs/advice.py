@@ -1,0 +1,51 @@
+"""What a sound recipe had better do all the same, in words. It stops nothing: a person may know better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gristmill.core.records import Checkpoint, Sample
+from gristmill.llm.spec import StageSpec
+from gristmill.runs.plan import Node, Plan
+
+APART = "curate.decontaminate"
+
+
+def advice(plan: Plan) -> list[str]:
+    return list(_taught_to_the_exam(plan))
+
+
+def _taught_to_the_exam(plan: Plan) -> Iterator[str]:
+    """Models that are examined, and trained on samples that nobody compared with the exam."""
+    said: set[str] = set()
+    for exam in plan.nodes:
+        if not exam.kind.startswith("evaluate."):
+            continue
+        specs = {role: plan.recipe.models.get(role) for role in exam.roles}
+        trained = {spec.from_ for spec in specs.values() if isinstance(spec, StageSpec)}
+        for node in plan.nodes:
+            entry = node.entry.partition(".")[0]
+            if entry not in trained or entry in said or not _learns(plan, node):
+                continue
+            if not any(before.kind == APART for before in _before(plan, node)):
+                said.add(entry)
+                yield (
+                    f"{entry} trains on samples that nobody has compared with the questions of {exam.entry}: put "
+                    f"`{{kind: {APART}}}` before it."
+                )
+
+
+def _learns(plan: Plan, node: Node) -> bool:
+    return Checkpoint in node.stage.gives and any(Sample in plan.node(need).stage.gives for need in node.needs)
+
+
+def _before(plan: Plan, node: Node) -> Iterator[Node]:
+    """All that a node takes records from, directly or through others."""
+    seen: set[str] = set()
+    left = list(node.needs)
+    while left:
+        name = left.pop()
+        if name not in seen:
+            seen.add(name)
+            yield (found := plan.node(name))
+            left += found.needs

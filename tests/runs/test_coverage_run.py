@@ -1,0 +1,112 @@
+"""Coverage in a run: rounds go on until the target is met, the map stands in the report, and the exam's own questions
+are kept out of training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.runs.project import Project
+
+from gristmill.core.records import Report, Sample
+from gristmill.core.statements import wanted_of
+from gristmill.runs.advice import advice
+from gristmill.runs.execute import execute
+from gristmill.runs.folder import RunFolder
+from gristmill.runs.identity import identify
+from gristmill.runs.plan import Plan, make_plan
+from gristmill.runs.workspace import Workspace
+
+LOOP: dict[str, Any] = {
+    "read": {"kind": "ingest.read", "paths": ["documents"]},
+    "chunks": {"kind": "ingest.chunk", "tokens": 60},
+    "gaps": {"kind": "curate.gaps", "most": 1, "needs": ["chunks", "kept.before"]},
+    "cloze": {"kind": "generate.cloze", "forms": ["blank"], "per_sentence": 1, "needs": ["gaps"]},
+    "kept": {"kind": "curate.dedup", "near": False, "needs": ["cloze.all"]},
+    "coverage": {"kind": "curate.coverage", "needs": ["chunks", "kept"]},
+}
+MODELS = {
+    "student": {"provider": "local", "model": "smollm2-135m-instruct"},
+    "tuned": {"from": "tune"},
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    project.add("Orvale", "Tessmoor")
+    return project
+
+
+@pytest.fixture
+def workspace(project: Project) -> Iterator[Workspace]:
+    workspace = Workspace(project.workspace)
+    yield workspace
+    workspace.store.close()
+
+
+def plan(project: Project, stages: dict[str, Any], **more: Any) -> Plan:
+    path = project.write(
+        "recipe.yaml", yaml.safe_dump({"name": "loop", "seed": 3, "stages": stages, **more}, sort_keys=False)
+    )
+    return make_plan(path)
+
+
+def test_rounds_go_on_until_every_sentence_is_covered(project: Project, workspace: Workspace) -> None:
+    repeat = {"stages": ["gaps", "cloze", "kept", "coverage"], "times": 6, "until": "coverage.covered >= 0.8"}
+    outcome = execute(plan(project, LOOP, repeat=repeat), workspace, name="loop")
+    assert outcome.state == "finished", outcome.error
+    folder = RunFolder(outcome.folder)
+    outputs = folder.outputs()
+    told = [
+        report.data for name, output in outputs.items() if name.startswith("coverage") for report in output.only(Report)
+    ]
+    shares = [float(data["covered"]) for data in told]  # type: ignore[arg-type]
+    assert len(shares) > 1 and shares == sorted(shares) and shares[-2] < 0.8 <= shares[-1]
+    assert all(len(wanted_of(chunk) or ()) == 1 for chunk in outputs["gaps"])  # type: ignore[arg-type]
+    page = (folder.path / "report.html").read_text("utf-8")
+    assert "Coverage: coverage" in page and page.count('<rect class="cell') == told[-1]["units"]
+    assert page.count('<rect class="cell none"') == round((1 - shares[-1]) * int(told[-1]["units"]))  # type: ignore[call-overload]
+    assert "not covered yet" in page and "coverage.2" in page
+
+
+def trained(*, apart: bool) -> dict[str, Any]:
+    stages = {name: LOOP[name] for name in ("read", "chunks")}
+    stages["cloze"] = {"kind": "generate.cloze", "forms": ["question"]}
+    if apart:
+        stages["apart"] = {"kind": "curate.decontaminate"}
+    stages["tune"] = {"kind": "train.sft", "model": "student", "tokens": 1000}
+    exam = {"kind": "evaluate.exam", "models": ["student", "tuned"], "tasks": "exam.jsonl", "needs": ["chunks", "tune"]}
+    return stages | {"exam": exam}
+
+
+def test_check_advises_to_keep_the_exam_out_of_training(project: Project) -> None:
+    project.write("exam.jsonl", json.dumps({"question": "Who?", "answers": ["Harm"], "document": "orvale.md"}))
+    [said] = advice(plan(project, trained(apart=False), models=MODELS))
+    assert said.startswith("tune trains on samples that nobody has compared with the questions of exam")
+    assert advice(plan(project, trained(apart=True), models=MODELS)) == []
+    untaught = {name: LOOP[name] for name in ("read", "chunks")} | {"cloze": {"kind": "generate.cloze"}}
+    assert advice(plan(project, untaught)) == []
+
+
+def test_the_exam_is_found_and_what_it_asks_is_dropped(project: Project, workspace: Workspace) -> None:
+    asked = "How many passengers does the ferry of Orvale carry?"
+    line = {"question": asked, "answers": ["70"], "document": "documents/orvale.md"}
+    project.write("exam.jsonl", json.dumps(line))
+    stages = trained(apart=True)
+    before = plan(project, stages, models=MODELS)
+    assert before.node("apart").config.exams == ["exam.jsonl"]  # type: ignore[attr-defined]
+    first = identify(before, workspace).fingerprint
+    short = {name: stages[name] for name in ("read", "chunks", "cloze")}
+    given = {"kind": "curate.decontaminate", "benchmarks": ["exam.jsonl"]}
+    outcome = execute(plan(project, short | {"apart": given}), workspace, name="given")
+    assert outcome.state == "finished", outcome.error
+    output = RunFolder(outcome.folder).outputs()["apart"]
+    assert [row["reason"] for row in output.rejects()] == ["asks an exam question"]
+    assert all(sample.question != asked for sample in output if isinstance(sample, Sample))
+    project.write("exam.jsonl", json.dumps({**line, "question": "Who lives there?"}))
+    assert identify(plan(project, stages, models=MODELS), workspace).fingerprint != first
