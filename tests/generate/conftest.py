@@ -79,6 +79,16 @@ class Context:
                 return found
         return None
 
+    def ancestors(self, record: Record, kind: type[R]) -> list[R]:
+        found: dict[str, Record] = {}
+        left = list(record.parents)
+        while left:
+            parent = self._records.get(left.pop(0))
+            if parent is not None and parent.id not in found:
+                found[parent.id] = parent
+                left += parent.parents
+        return [each for each in found.values() if isinstance(each, kind)]
+
     def model(self, role: str, *, quantization: str | None = None) -> Model:
         assert self._model is not None, f"no model here ({role}, {quantization})"
         return self._model

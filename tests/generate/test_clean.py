@@ -13,10 +13,14 @@ from tests.generate.conftest import Context
 
 from gristmill.core.ask import Answer, Parsed, Usage
 from gristmill.core.errors import Reject
-from gristmill.core.records import Block, Document, Draft, Page
+from gristmill.core.records import Block, Document, Draft, Page, Sample
+from gristmill.curate.ground import sources
 from gristmill.generate import clean
 from gristmill.generate.clean_check import check_correction
 from gristmill.generate.clean_stages import CleanConfig
+from gristmill.generate.source import chat, source_of
+from gristmill.ingest.chunk import chunks
+from gristmill.ingest.stages import ChunkConfig
 
 CONFIG = CleanConfig(kind="generate.clean", model="writer")
 PAGES = [
@@ -104,6 +108,24 @@ async def test_what_is_no_correction_leaves_its_piece_alone() -> None:
 async def test_a_document_that_could_not_be_corrected_at_all_is_dropped() -> None:
     [dropped], _, _ = await cleaned(scanned(), lambda _: "I would rather not.")
     assert dropped.reason == "no piece could be corrected"
+
+
+async def test_all_that_follows_reads_the_corrected_text() -> None:
+    before = scanned()
+    [after], _, _ = await cleaned(before, mended)
+    context = Context(None, before, after)
+    made = chunks(after, ChunkConfig(kind="ingest.chunk", tokens=400), len)
+    for chunk in made:
+        chunk = chunk.model_copy(update={"parents": (after.id,)})
+        context._records[chunk.id] = chunk
+        for sentence in source_of(chunk, context).sentences:  # type: ignore[arg-type]
+            quote = sentence.quote
+            assert after.text[quote.start : quote.end] == quote.text and quote.text in mended(before.text)
+            said = chat("When is the library of Varn open, and what does it hold?", "912 maps, on Thursdays.")
+            sample = Sample(form="chat", kind="qa", messages=said, quotes=(quote,), parents=(chunk.id,))
+            read = [source.text for source in sources(sample, context)]  # type: ignore[arg-type]
+            assert read == [chunk.text, after.text, before.text]
+    assert any("on Thursdays" in chunk.text for chunk in made) and not any("Thurs-" in chunk.text for chunk in made)
 
 
 async def test_a_document_with_nothing_to_correct_passes() -> None:

@@ -54,21 +54,8 @@ class Says:
         return Answer(said.removesuffix("|cut"), "length" if said.endswith("|cut") else "stop", Usage(), "key", "says")
 
 
-class All(Context):
-    """A pass's view, too."""
-
-    def ancestors(self, record: Record, kind: type[Any]) -> list[Any]:
-        found, left = {}, list(record.parents)
-        while left:
-            parent = self._records.get(left.pop(0))
-            if parent is not None and parent.id not in found:
-                found[parent.id] = parent
-                left += parent.parents
-        return [each for each in found.values() if isinstance(each, kind)]
-
-
 def context(says: Callable[[str, int], str] = lambda _text, _n: "", *records: Record) -> Any:
-    return All(Says(says), *records)  # type: ignore[arg-type]
+    return Context(Says(says), *records)  # type: ignore[arg-type]
 
 
 def row(**data: Any) -> Draft:

@@ -85,6 +85,19 @@ class _Letters:
         ends = {n: self.starts[n] + len(self.words[n]) for n in touched}
         return [self.words[n] for n in touched if self.starts[n] >= span[0] and ends[n] <= span[1]]
 
+    def whole_anywhere(self, span: Span) -> list[str]:
+        """The same where the letters of a span may as well be taken a little before or after it: "the the" has lost a
+        word, whichever letters an alignment says are gone."""
+        (start, end), most = span, self.whole(span)
+        while not most and start > 0 and self.all[start - 1] == self.all[end - 1]:
+            start, end = start - 1, end - 1
+            most = self.whole((start, end))
+        start, end = span
+        while not most and end < len(self.all) and self.all[start] == self.all[end]:
+            start, end = start + 1, end + 1
+            most = self.whole((start, end))
+        return most
+
     def touched(self, span: Span) -> set[int]:
         return set(self.word_at[slice(*span)])
 
@@ -95,7 +108,10 @@ def _check_letters(ours: _Letters, theirs: _Letters, changed: float) -> None:
         if operation == "equal":
             continue
         was, said = (a, b), (c, d)
-        _check_words(ours.whole(said), theirs.whole(was))
+        if operation == "replace":
+            _check_words(ours.whole(said), theirs.whole(was))
+        else:
+            _check_words(ours.whole_anywhere(said) if c < d else [], theirs.whole_anywhere(was) if a < b else [])
         touched = {ours.words[n] for n in ours.touched(said)} | {theirs.words[n] for n in theirs.touched(was)}
         if max(b - a, d - c) > _WIDEST or touched & _NEGATIONS:
             raise ValueError(f"do not reword: {theirs.all[max(0, a - 20) : b + 20]!r}")

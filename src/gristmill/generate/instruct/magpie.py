@@ -13,7 +13,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from gristmill.core.errors import Reject
+from gristmill.core.errors import ConfigError, Reject
 from gristmill.core.records import Draft, Message, Origin, Record
 from gristmill.core.stage import PassContext, PassResult, StepContext
 from gristmill.generate.instruct.stages import MagpieConfig
@@ -31,7 +31,10 @@ def openings(config: MagpieConfig, _records: Iterable[Record], ctx: PassContext)
 
 
 def _of_template(config: MagpieConfig, ctx: PassContext) -> list[JsonValue]:
-    renderer = Renderer.load(ctx.weights(config.model))
+    try:
+        renderer = Renderer.load(ctx.weights(config.model))
+    except ConfigError as error:
+        raise ConfigError(error.message, "Say the text that opens a user's turn: `opening`.") from error
     before = [[Message(role="system", content=text)] for text in config.system] or [[]]
     return [list(renderer.opening(messages)) for messages in before]
 

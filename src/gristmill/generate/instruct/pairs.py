@@ -25,7 +25,8 @@ def run(config: PairsConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     for group in groups.values():
         ranked = sorted(group, key=lambda sample: (_value(config, sample), sample.id))
         yield _pair(config, ranked)
-        ctx.count(**{"answers between the best and the worst": max(0, len(ranked) - 2)})
+        if between := len(ranked[1:-1]):
+            ctx.count(**{"answers between the best and the worst": between})
 
 
 def _value(config: PairsConfig, sample: Sample) -> float:
