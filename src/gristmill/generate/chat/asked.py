@@ -12,7 +12,7 @@ from typing import Any
 
 from gristmill.core.errors import Reject
 from gristmill.core.prompt import Prompt
-from gristmill.core.records import Origin, Quote, Sample
+from gristmill.core.records import Message, Origin, Quote, Sample
 from gristmill.generate.source import Sentence, Source
 from gristmill.generate.wording import check_statement, holds, one_line
 from gristmill.generate.writer import Writer, Written
@@ -103,6 +103,12 @@ def says(text: str, answer: str) -> bool:
     if len(telling) < 3 or any(word not in here for word in words if any(c.isdigit() for c in word)):
         return False
     return sum(word in here for word in telling) >= 0.8 * len(telling)
+
+
+def rendered(prompt: Prompt, writer: Writer, asked: Asked) -> list[Message]:
+    """A prompt for `ask: structured`."""
+    source, language = writer.source, writer.language
+    return prompt.render(place=source.place, sentence=asked.sentence.text, language=language.name, **asked.values)
 
 
 async def reply_line(writer: Writer, asked: Asked, prompt: Prompt) -> Written | None:

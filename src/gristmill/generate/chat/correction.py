@@ -26,6 +26,7 @@ from gristmill.generate.chat.asked import (
     check_reply,
     check_silent,
     joined,
+    rendered,
     reply_line,
 )
 from gristmill.generate.chat.stages import CorrectionConfig
@@ -94,9 +95,7 @@ async def run(config: CorrectionConfig, record: Sample, ctx: StepContext) -> lis
 async def _structured(writer: Writer, asked: Asked) -> Corrected:
     prompt = writer.ctx.prompt("chat_correction")
     parsed = await writer.model.structured(
-        prompt.render(
-            place=writer.source.place, sentence=asked.sentence.text, language=writer.language.name, **asked.values
-        ),
+        rendered(prompt, writer, asked),
         schema(asked.answer),
         max_tokens=_TOKENS,
         temperature=writer.config.temperature,

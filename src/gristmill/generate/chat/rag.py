@@ -28,6 +28,7 @@ from gristmill.generate.chat.asked import (
     check_silent,
     is_question,
     joined,
+    rendered,
     reply_line,
 )
 from gristmill.generate.chat.stages import RagConfig
@@ -144,9 +145,7 @@ async def run(config: RagConfig, record: Draft, ctx: StepContext) -> list[Sample
 async def _structured(writer: Writer, asked: Asked, *, found: bool) -> Written:
     prompt = writer.ctx.prompt("chat_rag_found" if found else "chat_rag_missed")
     parsed = await writer.model.structured(
-        prompt.render(
-            place=writer.source.place, sentence=asked.sentence.text, language=writer.language.name, **asked.values
-        ),
+        rendered(prompt, writer, asked),
         schema(asked.answer, found=found),
         max_tokens=_REPLY_TOKENS,
         temperature=writer.config.temperature,
