@@ -13,7 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.fakes.fixtures import fake_server
 from tests.generate.conftest import Context
+from tests.runs.project import Project
 
 from gristmill.core.ask import Answer, Parsed, Usage
 from gristmill.core.errors import ConfigError, Reject
@@ -324,3 +326,33 @@ def test_each_template_is_filled_with_all_that_its_table_draws(recipe: str, temp
         limits = stages["written"]
         assert not any(phrase in text for phrase in limits["without"])
         assert recipe == "chatbot" or limits["min_words"] <= len(text.split()) <= limits["max_words"]
+
+
+def test_one_row_that_is_refused_costs_one_row_and_nothing_is_paid_twice(tmp_path: Path) -> None:
+    """From nothing to files, by the front door: what a server refuses for one row, the others don't pay for."""
+    project = Project(tmp_path)
+    stages = {
+        **dict.fromkeys(("read", "chunks", "facts", "cloze", "clean")),
+        "table": {
+            "kind": "generate.table",
+            "rows": 12,
+            "columns": {"number": {"serial": 1}, "product": ["lamp", "fan"], "id": "row {{number}} of {{product}};"},
+        },
+        "written": {
+            "kind": "generate.ask", "model": "writer", "max_failures": 1.0, "prompt": "{{id}} Write about it.",
+            "fields": {"said": {"type": "string", "minWords": 3, "maxLength": 80}},
+        },
+        "samples": {"kind": "generate.sample", "form": "labelled", "text": "{{said}}", "label": "product"},
+        "export": {"kind": "curate.export", "formats": ["labelled"]},
+    }  # fmt: skip
+    with fake_server(refuse="row 7 of") as server:
+        project.recipe(server.url, stages=stages)
+        outcome = project.go()
+        assert len(project.records(outcome, "samples")) == 11 and outcome["funnel"]["written"]["failed"]
+        calls = server.stats()["calls"]
+        assert 12 <= calls <= 13  # the refused one may be asked once more in another form
+        project.go()
+        assert server.stats()["calls"] == calls
+    [file] = Path(outcome["folder"]).glob("exports/dataset/labelled/train.jsonl")
+    rows = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+    assert len(rows) == 11 and {each["label"] for each in rows} == {"lamp", "fan"}
