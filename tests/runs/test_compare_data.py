@@ -13,13 +13,15 @@ from tests.runs.project import Project
 
 from gristmill.core.records import Sample
 from gristmill.core.versions import version
-from gristmill.curate.review.sheet import row_of
 from gristmill.runs.compare import compare
 from gristmill.runs.execute import execute
+from gristmill.runs.exports import export_review
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.plan import make_plan
 from gristmill.runs.report.compare import compare_page, tables
 from gristmill.runs.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
 
 STAGES: dict[str, Any] = {
     "read": {"kind": "ingest.read", "paths": ["documents"]},
@@ -140,9 +142,15 @@ def test_conversations_are_compared_by_what_they_join(run: Run) -> None:
 
 
 def test_edits_of_people_are_changes(run: Run, project: Project) -> None:
+    """Out as a sheet, filled in, and back."""
     one = run("one")
-    pool = [sample for sample in one.outputs()["clean"] if isinstance(sample, Sample)]
-    rows = [row_of(sample) for sample in pool[:2]]
+    workspace = Workspace(project.workspace)
+    to = export_review(workspace, one, "review", project.folder / "sheets", stage="clean")
+    workspace.store.close()
+    rows = [json.loads(line) for line in (to / "review.jsonl").read_text("utf-8").splitlines()]
+    assert [row["id"] for row in rows] == [sample.id for sample in one.outputs()["clean"]] and (
+        to / "review.csv"
+    ).exists()
     rows[0] |= {"decision": "edit", "answer": f"{rows[0]['answer']}, they say"}
     rows[1] |= {"decision": "reject", "note": "trivial"}
     project.write("decisions.jsonl", "\n".join(map(json.dumps, rows)))
@@ -151,3 +159,14 @@ def test_edits_of_people_are_changes(run: Run, project: Project) -> None:
     assert line["changed"] == {"rewritten by review": 1}
     assert line["went"] == {"dropped by review: rejected in review": 1}
     assert line["same"] == line["all"] - 2
+
+
+@pytest.mark.slow
+def test_the_decisions_that_come_with_the_recipe_are_about_its_samples(tmp_path: Path) -> None:
+    """Ids follow from what a sample says and comes from: a change to how questions are made needs new decisions."""
+    workspace = Workspace(tmp_path / "ws")
+    outcome = execute(make_plan(ROOT / "recipes" / "review.yaml"), workspace, name="review")
+    workspace.store.close()
+    assert outcome.state == "finished", outcome.error
+    counts = RunFolder(outcome.folder).outputs()["review"].meta["counts"]
+    assert counts["more"] == {"approve": 5, "reject": 3, "edit": 3} and counts["rejected"] == {"rejected in review": 3}
