@@ -18,6 +18,7 @@ from gristmill.core.errors import InputError, Reject
 from gristmill.core.prompt import Prompt, read_prompt
 from gristmill.core.records import Message, Record, Sample
 from gristmill.core.store import open_store
+from gristmill.core.thoughts import Thought
 from gristmill.curate.quality import calibration, judge
 from gristmill.curate.quality.judge_config import RUBRICS, CalibrationConfig, JudgeConfig
 from gristmill.llm.client import Client
@@ -155,6 +156,16 @@ async def test_each_check_sees_what_it_needs_and_no_more() -> None:
     assert "Who built the mill of Orvale?" in sound and "Ada Brook." not in sound
     assert "Ada Brook." in relevant and CHUNK.text not in relevant
     assert CHUNK.text in accurate and OTHER.text in accurate and "- partly: some of it" in accurate
+
+
+async def test_a_question_is_judged_with_the_talk_before_it_and_an_answer_without_its_thoughts() -> None:
+    thought = Thought("The mill comes to mind.", "In 1822.").joined()
+    more = (Message(role="user", content="And when?"), Message(role="assistant", content=thought, train=True))
+    talk = SAMPLE.model_copy(update={"messages": (*SAMPLE.messages, *more), "marks": {"thoughts": True}})
+    script = Script("relevant")
+    await judge.run(config(checks=["relevant"], votes=1), talk, Judged(script))
+    shown = script.asked[0][0][-1].content
+    assert "assistant: Ada Brook.\n\nuser: And when?" in shown and "Answer:\nIn 1822." in shown
 
 
 async def test_a_check_that_cannot_see_what_it_needs_drops_the_sample() -> None:

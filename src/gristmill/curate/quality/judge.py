@@ -8,7 +8,7 @@ al. 2023, arXiv 2306.05685): `curate.calibration` measures it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, create_model
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Message, Sample
 from gristmill.core.stage import StepContext
+from gristmill.core.thoughts import parted
 from gristmill.curate.quality.judge_config import Band, JudgeConfig, Rubric, Sight
 
 _REASON = 240  # characters
@@ -154,11 +155,21 @@ def _shown(rubric: Rubric, record: Sample, ctx: StepContext) -> Iterator[str]:
 
 def _part(part: Sight, record: Sample, ctx: StepContext) -> str:
     if part == "question":
-        return record.question
+        return _asked(record)
     if part == "answer":
-        return record.answer
+        return parted(record.answer, record).answer
     if part == "source":
         chunks = [f"({chunk.title or chunk.path}) {chunk.text}" for chunk in ctx.ancestors(record, Chunk)]
         return "\n\n".join(chunks or dict.fromkeys(quote.text for quote in record.quotes))
-    said = [f"{message.role}: {message.content}" for message in (*record.messages, *record.chosen)]
-    return record.text or "\n\n".join(said)
+    return record.text or _transcript((*record.messages, *record.chosen))
+
+
+def _asked(record: Sample) -> str:
+    """The question; where a talk came before it, the talk too: it may lean on that."""
+    said = [message for message in record.messages if message.role != "system"]
+    last = max((n for n, message in enumerate(said) if message.role == "user"), default=0)
+    return record.question if last == 0 else _transcript(said[: last + 1])
+
+
+def _transcript(messages: Iterable[Message]) -> str:
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
