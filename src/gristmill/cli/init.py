@@ -1,4 +1,5 @@
-"""`gristmill init`: a project folder with a first recipe of one's own, or a package that adds to Gristmill."""
+"""`gristmill init`: a project folder with a first recipe of one's own, with one that a config of Augmentoolkit becomes,
+or a package that adds to Gristmill."""
 
 from __future__ import annotations
 
@@ -35,12 +36,19 @@ def init(
     plugin: Annotated[
         bool, typer.Option("--plugin", help="Make a package instead, with a stage, an objective and a sink of its own.")
     ] = False,
+    from_augmentoolkit: Annotated[
+        Path | None, typer.Option(help="Make the recipe of this config file of Augmentoolkit.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Make a project: a recipe, documents/ and .env.example."""
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", "Name a new folder.")
+    if plugin and from_augmentoolkit:
+        raise typer.BadParameter("--plugin and --from-augmentoolkit make different things")
     if plugin:
         _package(folder)
+    elif from_augmentoolkit:
+        _converted(folder, from_augmentoolkit)
     else:
         _project(folder)
 
@@ -58,6 +66,27 @@ def _project(folder: Path) -> None:
         f"made {folder}\n\n  cd {folder}\n  put your files into documents/\n"
         f"  gristmill check recipe.yaml\n  gristmill run recipe.yaml\n\nRuns and answers are kept in {HERE}/."
     )
+
+
+def _converted(folder: Path, config: Path) -> None:
+    """The recipe, and an account of every name in the config: what has no counterpart stands above the recipe too."""
+    from importlib.resources import files
+
+    from gristmill.core.files import write_text
+    from gristmill.runs.from_augmentoolkit.convert import convert
+
+    made = convert(config, folder)
+    write_text(folder / "recipe.yaml", made.recipe)
+    template = files("gristmill.cli") / "template"
+    for name in ("env.example", "gitignore"):
+        write_text(folder / FILES[name], (template / name).read_text("utf-8"))
+    for place, to in made.carried.items():
+        typer.echo(f"{place} → {to}")
+    if made.left:
+        typer.echo(f"\n{len(made.left)} without a counterpart:")
+    for place, why in made.left.items():
+        typer.echo(f"{place}: {why}")
+    typer.echo(f"\nmade {folder}\n\n  cd {folder}\n  gristmill check recipe.yaml\n  gristmill run recipe.yaml")
 
 
 def _package(folder: Path) -> None:

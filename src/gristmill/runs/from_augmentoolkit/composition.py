@@ -1,0 +1,81 @@
+"""The flagship: documents to all data of continued pretraining and fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gristmill.runs.from_augmentoolkit.config import Config
+from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, chunks, located, model
+from gristmill.runs.from_augmentoolkit.pieces import GATES, WAYS, corrected, finished, recalled, retrieved, varied
+
+
+def everything(config: Config, project: Path) -> Parts:
+    """factual-datagen-pipeline: documents to all data of continued pretraining and fine-tuning."""
+    models = _models(config)
+    first, *others = [
+        each for each in config.take("input_dirs", "stages.read.paths", []) if isinstance(each, dict)
+    ] or [{}]
+    for at, other in enumerate(others, 1):
+        for name, value in other.items():
+            if name != "path" and value != first.get(name):
+                config.left[f"path.input_dirs[{at}].{name}"] = "one setting for all folders here: the first folder's"
+    for name, value in first.items():  # a folder's settings are a name space of their own
+        config.values.setdefault(name, value)
+        config.places.setdefault(name, f"path.input_dirs[0].{name}")
+    config.carried["path.input_dirs[0].path"] = "stages.read.paths"
+    paths = [located(config, project, each.get("path")) for each in (first, *others)]
+    stages: Stages = {"read": {"kind": "ingest.read", "paths": paths}}
+    if "cleaner" in models:
+        stages["mended"] = {"kind": "generate.clean", "model": "cleaner"}
+    stages |= chunks(config, default=3000, size="factual_chunk_size")
+    source = list(stages)[-1]
+    stages |= varied(config, source, count="variation_generation_counts", inferred=True, writer=_as(models, "varier"))
+    ways = [WAYS[name] for name in config.take("factual_sft", "stages.questions.ways", {}) if name in WAYS]
+    times = int(config.take("number_of_factual_sft_generations_to_do", "stages.questions.per_chunk", 1))
+    asked = recalled(config, ways or ["open"], times=times) | {"needs": [source]}
+    if first.get("factual_gen_use_subset") and (
+        size := config.take("factual_gen_subset_size_per_way", "stages.questions.anchors")
+    ):
+        asked["anchors"] = size
+    stages |= {"questions": asked, **GATES}
+    if config.take("generic_thought_process_on_domain_data", "stages.thought", False):
+        stages["thought"] = {"kind": "generate.thoughts", "model": _as(models, "thinker")}
+    last = finished(config, "final_assistant_prompts_no_rag")
+    if "system" in last:
+        last["system"] |= dropped(config)
+    stages |= last
+    stages["short"] = {"kind": "generate.qa", "model": _as(models, "rag_writer"), "needs": [source]}
+    stages |= {
+        "tidy": {"kind": "curate.filter"},
+        "ground": {"kind": "curate.ground"},
+        **retrieved(config, ["ground", "chunks"], writer=_as(models, "rag_writer")),
+        **corrected(["ground"], writer=_as(models, "corrector")),
+    }
+    return models, stages
+
+
+def _models(config: Config) -> dict[str, Any]:
+    """One role for each section that names a model of its own; one that is another's twin is that other."""
+    sections = {"writer": "factual_", "varier": "representation_variation_", "rag_writer": "rag_"}
+    sections |= {"corrector": "correction_", "thinker": "transform_generic_data_"}
+    models: dict[str, Any] = {}
+    for role, prefix in sections.items():
+        spec = model(config, role, "large", prefix=prefix)
+        if spec not in models.values() and f"{prefix}large_model" in config.values:
+            models[role] = spec
+    if "pdf_cleaning_small_model" in config.values:
+        models["cleaner"] = model(config, "cleaner", "small", prefix="pdf_cleaning_")
+    return models or {"writer": model(config, "writer", "large")}
+
+
+def _as(models: dict[str, Any], role: str) -> str:
+    return role if role in models else "writer"
+
+
+def dropped(config: Config) -> dict[str, Any]:
+    """Shares of chats that lose their system message, or their thoughts."""
+    share = config.take("remove_system_prompt_ratio", "stages.system.drop", 0.2)
+    thoughts = config.take("remove_thought_process_ratio", "stages.system.drop_thoughts", 0)
+    words = config.take("remove_thought_process_prompt", "stages.system.at_once")
+    return {"drop": share} | ({"drop_thoughts": thoughts, "at_once": words} if thoughts and words else {})

@@ -1,0 +1,87 @@
+"""A config of Augmentoolkit: YAML whose sections are for its readers, its names one space. What is taken of it and what
+is not is written down, so that nothing is left behind unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gristmill.core.errors import ConfigError
+from gristmill.runs.recipe import PLACEHOLDER
+
+MARK = "PLACEHOLDER"
+"""Stands in a config where its user must write something: as a YAML tag, or within a text."""
+
+
+@dataclass
+class Config:
+    """Its values by name, each with the section it stands in."""
+
+    pipeline: str
+    values: dict[str, Any]
+    places: dict[str, str]
+    root: Path  # its paths are relative to this
+    carried: dict[str, str] = field(default_factory=dict)  # place -> where it is now
+    left: dict[str, str] = field(default_factory=dict)  # place -> why it is nowhere
+
+    def take(self, name: str, to: str, default: Any = None) -> Any:
+        """A value, noted as carried over; the default where it is not there or empty."""
+        value = self.values.get(name)
+        if name in self.values:
+            self.carried[self.places[name]] = to
+        return default if value in (None, "", [], {}) else value
+
+    def leave(self, name: str, why: str) -> None:
+        if name in self.values and self.places[name] not in self.carried:
+            self.left[self.places[name]] = why
+
+    def rest(self) -> Iterator[str]:
+        """Names that nobody has looked at."""
+        for name, place in self.places.items():
+            if place not in self.carried and place not in self.left:
+                yield name
+
+
+def read_config(path: Path) -> Config:
+    """ConfigError where it is none."""
+    try:
+        data = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "Give a config file of Augmentoolkit.") from error
+    if not isinstance(data, dict) or not isinstance(data.get("pipeline"), str):
+        raise ConfigError(f"{path.name} names no `pipeline:`", "Give a config file of Augmentoolkit 3.")
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for section, inner in data.items():
+        if section in ("pipeline", "no_flatten"):
+            continue
+        whole = not isinstance(inner, dict) or section in (data.get("no_flatten") or ())
+        for name, value in ({section: inner} if whole else inner).items():
+            values[str(name)] = value
+            places[str(name)] = str(section) if whole else f"{section}.{name}"
+    root = path.resolve().parent
+    return Config(data["pipeline"], values, places, root.parent if root.name == "external_configs" else root)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads the placeholders, which are written as tags that YAML does not know."""
+
+
+def _placeholder(_: yaml.SafeLoader, suffix: str, node: yaml.Node) -> str:
+    if MARK not in suffix:
+        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: unknown tag !!{suffix}")
+    return PLACEHOLDER
+
+
+_Loader.add_multi_constructor("tag:yaml.org,2002:", _placeholder)
+
+
+def plain(value: Any) -> Any:
+    """A value as a recipe has it: a text that holds a placeholder is one."""
+    if isinstance(value, str) and MARK in value:
+        return PLACEHOLDER
+    return [plain(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,111 @@
+"""What the recipes of several pipelines have in common: models, documents, chunks."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from gristmill.runs.from_augmentoolkit.config import Config, plain
+from gristmill.runs.recipe import PLACEHOLDER
+
+Stages = dict[str, dict[str, Any]]
+Parts = tuple[dict[str, Any], Stages]
+"""Models and stages of a recipe."""
+
+REPEAT = "repeat"
+"""A builder's word for the recipe's `repeat`, beside its models."""
+
+KEY = "env:LLM_KEY"
+_NAMES = re.compile(r"\{(context(?:_lowercase|_uppercase)?)\}")
+_DATA = re.compile(r"\s*\{data\}\s*")
+
+
+def model(config: Config, role: str, size: str, *, prefix: str = "") -> dict[str, Any]:
+    """One of the two models of a pipeline. Keys are never copied: they belong into the environment."""
+    spec: dict[str, Any] = {"provider": "openai"}
+    where = f"models.{role}"
+    url = plain(config.take(f"{prefix}{size}_base_url", f"{where}.base_url"))
+    spec["base_url"] = url or "env:LLM_URL"
+    for key in (f"{prefix}{size}_api_key", f"{size}_api_keys"):
+        config.take(key, f"{where}.api_key: {KEY}; the key itself was not copied")
+    spec["api_key"] = KEY
+    spec["model"] = plain(config.take(f"{prefix}{size}_model", f"{where}.model")) or PLACEHOLDER
+    price = _price(config, where, size, prefix)
+    if price:
+        spec["price"] = price
+    if (width := config.take("concurrency_limit", "models.….concurrency")) is not None:
+        spec["concurrency"] = width
+    mode = config.take(f"{prefix}{size}_mode", f"{where}.provider")
+    if mode not in (None, "api"):
+        config.left[config.places[f"{prefix}{size}_mode"]] = f"mode {mode}: reach it at an OpenAI-compatible address"
+    return spec
+
+
+def _price(config: Config, where: str, size: str, prefix: str) -> dict[str, float]:
+    found = {}
+    for side in ("input", "output"):
+        names = (f"{prefix}cost_per_million_{size}_{side}", f"{prefix}cost_{size}_{side}")
+        for name in names:
+            value = config.take(name, f"{where}.price.{side}")
+            if isinstance(value, int | float):
+                found[side] = float(value)
+    return found if len(found) == 2 else {}
+
+
+def documents(config: Config, project: Path, *, default: int, size: str = "chunk_size") -> Stages:
+    """Documents, chunks, and some of the chunks where a subset is asked for."""
+    stages: Stages = {"read": {"kind": "ingest.read", "paths": [folder(config, project)]}}
+    return stages | chunks(config, default=default, size=size)
+
+
+def chunks(config: Config, *, default: int, size: str = "chunk_size") -> Stages:
+    tokens = config.take(size, "stages.chunks.tokens", default)
+    stages: Stages = {"chunks": {"kind": "ingest.chunk", "tokens": tokens}}
+    if config.take("use_subset", "stages.subset") and (count := config.take("subset_size", "stages.subset.chunks")):
+        stages["subset"] = {"kind": "ingest.subset", "chunks": count}
+    else:
+        config.leave("subset_size", "use_subset is off")
+    return stages
+
+
+def folder(config: Config, project: Path) -> str:
+    return located(config, project, config.take("input_dir", "stages.read.paths"))
+
+
+def located(config: Config, project: Path, path: Any) -> str:
+    """A path of the config as the new recipe names it."""
+    if not path or plain(path) == PLACEHOLDER:
+        return PLACEHOLDER
+    return os.path.relpath(config.root / str(path), project.resolve())
+
+
+def filled(text: str) -> str:
+    """`{context}` as a prompt of ours names it."""
+    return str(plain(_NAMES.sub(lambda hit: "{{" + hit[1] + "}}", text)))
+
+
+def without_data(text: str) -> str:
+    """The instruction of a prompt that holds the passages: they follow it here."""
+    return " ".join(_DATA.sub(" ", text).split())
+
+
+def context(config: Config) -> dict[str, str]:
+    """What system prompts say the documents are about."""
+    about = plain(config.take("dataset_context", "stages.system.context")) or PLACEHOLDER
+    if about == PLACEHOLDER:
+        return dict.fromkeys(("context", "context_lowercase", "context_uppercase"), PLACEHOLDER)
+    return {"context": about, "context_lowercase": about.lower(), "context_uppercase": about.upper()}
+
+
+def system(config: Config, name: str) -> dict[str, Any] | None:
+    """System prompts, one for each chat by seed."""
+    prompts = config.take(name, "stages.system.messages")
+    if not prompts:
+        return None
+    messages = [filled(prompt) for prompt in prompts]
+    stage: dict[str, Any] = {"kind": "generate.system", "messages": messages}
+    known = context(config) if any("{{context" in message for message in messages) else {}
+    named = {key: value for key, value in known.items() if any("{{" + key + "}}" in m for m in messages)}
+    return stage | ({"context": named} if named else {})

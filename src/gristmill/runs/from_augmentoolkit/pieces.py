@@ -1,0 +1,123 @@
+"""What several pipelines make: variations of facts, questions that recall, talks with retrieval, corrections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gristmill.runs.from_augmentoolkit.config import Config, plain
+from gristmill.runs.from_augmentoolkit.parts import Stages, filled, system, without_data
+from gristmill.runs.recipe import PLACEHOLDER
+
+WAYS = {
+    "openended": "open",
+    "vague": "vague",
+    "negative": "false_premise",
+    "hallucination": "unanswerable",
+    "followup": "followup",
+    "comparison": "comparison",
+}
+"""Its folders of prompts, as `generate.recall` calls these ways of asking."""
+
+STYLES = ["question_answer", "xml", "json", "essay", "list", "logic", "causes", "thoughts"]
+"""Its eight variation prompts, as `generate.rephrase` calls them."""
+
+OPERATORS = {
+    "allcaps": "upper",
+    "lowercase": "lower",
+    "serialkillercase": "alternating",
+    "titlecase": "title",
+    "sentencecase": "sentence",
+    "snakecase": "snake",
+    "kebabcase": "kebab",
+    "camelcase": "camel",
+    "pascalcase": "pascal",
+    "randomcase": "random_case",
+    "invertcase": "inverted",
+    "keyboard_augmentation": "typos",
+}
+"""Its code variations, as `generate.perturb` calls them."""
+
+GATES: Stages = {
+    "filter": {"kind": "curate.filter", "question_kinds": []},
+    "clean": {"kind": "curate.dedup"},
+}
+"""What every set of questions goes through here: form, leaked examples, duplicates."""
+
+
+def varied(config: Config, source: str, *, count: str, inferred: bool | None = None, writer: str = "writer") -> Stages:
+    draw = config.take(count, "stages.forms.draw", 3)
+    about = plain(config.take("dataset_context", "stages.forms.about"))
+    more = plain(config.take("additional_dataset_context", "stages.forms.about"))
+    said = ": ".join(str(each) for each in (about, more) if each and each != PLACEHOLDER) or None
+    header = bool(config.take("include_context_in_dataset", "stages.passages.context and stages.forms.context", True))
+    forms: dict[str, Any] = {"kind": "generate.rephrase", "model": writer, "styles": ["reordered", "reversed", *STYLES]}
+    forms |= {"draw": min(int(draw), 10), "context": header, "needs": [source]} | ({"about": said} if said else {})
+    stages: Stages = {
+        "passages": {"kind": "generate.passage", "context": header, "needs": [source]},
+        "facts": {"kind": "generate.facts", "model": writer, "needs": [source]},
+    }
+    told = ["facts"]
+    if config.take("make_inferred_facts", "stages.inferred", False) or inferred:
+        stages["inferred"] = {"kind": "generate.facts", "model": writer, "inferred": True, "needs": [source]}
+        told.append("inferred")
+    stages |= {
+        "statements": {"kind": "generate.passage", "needs": told},
+        "forms": forms,
+        "varied": {"kind": "curate.filter", "code": False, "needs": ["statements", "forms"]},
+        "grounded": {"kind": "curate.ground"},
+        "corpus": {"kind": "curate.dedup", "needs": ["passages", "grounded"]},
+    }
+    ways = [OPERATORS[name] for name in config.take("code_variation_functions", "stages.typos.ways", [])]
+    if ways:
+        stages["typos"] = {"kind": "generate.perturb", "ways": ways}
+    stages["texts"] = {"kind": "curate.export", "name": "texts", "formats": ["text"]}
+    return stages
+
+
+def recalled(config: Config, ways: list[str], *, writer: str = "writer", times: int = 1) -> dict[str, Any]:
+    stage: dict[str, Any] = {"kind": "generate.recall", "model": writer, "ways": ways, "thoughts": True}
+    if config.take("cite_sources_at_end", "stages.questions.cite", False):
+        stage["cite"] = True
+    return stage | ({"per_chunk": times} if times > 1 else {})
+
+
+def finished(config: Config, prompts: str) -> Stages:
+    """System messages, conversations, files."""
+    stages: Stages = {}
+    if config.take("do_not_use_system_prompts", "stages.system is left out", False):
+        config.leave(prompts, "do_not_use_system_prompts is on")
+    elif (found := system(config, prompts)) is not None:
+        stages["system"] = found
+    turns = config.take("items_per_conversation", "stages.talks.turns", 1)
+    if turns > 1:
+        stages["talks"] = {"kind": "curate.converse", "turns": turns}
+    return stages | {"dataset": {"kind": "curate.export", "formats": ["openai", "sharegpt", "masked"]}}
+
+
+def retrieved(config: Config, needs: list[str], *, writer: str = "writer") -> Stages:
+    stage: dict[str, Any] = {"kind": "generate.rag", "model": writer, "needs": needs}
+    stage["failed"] = config.take("rag_failure_percentage", "stages.rag.failed", 0.5)
+    stage["passages"] = config.take("rag_max_chunks", "stages.rag.passages", 3)
+    prompts = config.take("final_assistant_prompts", "stages.rag.instruction: the first of them", [])
+    if prompts and (words := without_data(filled(prompts[0]))):
+        about = plain(config.take("dataset_context", "stages.rag.instruction"))
+        for name, text in (("context", about), ("context_lowercase", about), ("context_uppercase", about)):
+            words = words.replace("{{" + name + "}}", str(text or PLACEHOLDER))
+        stage["instruction"] = plain(words) if PLACEHOLDER not in words else PLACEHOLDER
+    return {
+        "rag": stage,
+        "groups": {
+            "kind": "curate.converse",
+            "turns": max(2, config.take("num_items_per_group", "stages.groups.turns", 3)),
+            "learn": "each",
+        },
+        "rag_data": {"kind": "curate.export", "name": "rag", "formats": ["masked"]},
+    }
+
+
+def corrected(needs: list[str], *, writer: str = "writer") -> Stages:
+    return {
+        "corrections": {"kind": "generate.correction", "model": writer, "needs": needs},
+        "sound": {"kind": "curate.ground", "question": False},
+        "correction_data": {"kind": "curate.export", "name": "corrections", "formats": ["masked", "preference"]},
+    }

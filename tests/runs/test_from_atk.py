@@ -1,0 +1,267 @@
+"""Configs of Augmentoolkit become recipes that `check` finds sound, and no name of them is dropped silently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gristmill.cli.app import app
+from gristmill.core.errors import ConfigError
+from gristmill.runs.from_augmentoolkit.convert import Converted, convert
+from gristmill.runs.from_augmentoolkit.keys import UNKNOWN
+from gristmill.runs.from_augmentoolkit.pipelines import BUILDERS
+from gristmill.runs.plan import Plan, make_plan
+
+API = """
+api:
+  large_model: big/model
+  large_api_key: {key}
+  large_base_url: https://llm.example.org/v1
+  large_mode: api
+  small_model: little/model
+  small_base_url: https://llm.example.org/v1
+  small_api_key: !!PLACEHOLDER!!
+  small_mode: api
+path:
+  default_prompts: ./prompts
+  input_dir: ./inputs/facts
+  output_dir: ./outputs/x
+  prompts: ./prompt_overrides/negative
+cost:
+  cost_per_million_small_input: 0.15
+  cost_per_million_small_output: 0.2
+  cost_per_million_large_input: 0.23
+  cost_per_million_large_output: 0.4
+""".replace("{key}", "sk" + "-not-to-be-copied")
+SYSTEM = """
+system:
+  chunk_size: 1234
+  completion_mode: False
+  concurrency_limit: 17
+  use_stop: True
+  subset_size: 9
+  use_subset: True
+"""
+PROMPTS = "  final_assistant_prompts_no_rag: ['You know {context}.', 'An expert of {context_lowercase}.']\n"
+CONFIGS = {
+    "repvar-pipeline": API
+    + SYSTEM
+    + """
+  variation_generator_count: 4
+  make_inferred_facts: True
+dataset:
+  dataset_context: The Island
+  include_context_in_dataset: True
+  code_variation_functions: [keyboard_augmentation, allcaps]
+""",
+    "recall-multi-source-pipeline": API
+    + SYSTEM
+    + PROMPTS
+    + "  items_per_conversation: 3\ndataset_context: The Island\n",
+    "factual-gen-indiv-pipeline": API
+    + SYSTEM
+    + "  double_check_counter: 3\n  do_not_use_system_prompts: True\n  conversation_instructions: As two friends do.\n"
+    + "skip:\n  skip_answer_accuracy_check: True\n  skip_repair_qa_tuples: False\n",
+    "rag-data-pipeline": API
+    + SYSTEM
+    + "  rag_failure_percentage: 0.4\n  rag_max_chunks: 2\n  num_items_per_group: 3\n  bos: <s>\n"
+    + "  final_assistant_prompts: ['Use this:\n\n  {data}']\n",
+    "correction-pipeline": API + SYSTEM,
+    "generic-data-rephrase-pipeline": API + SYSTEM + "  cot_preface: 'Thought Process:'\n",
+    "pdf-clean-convert-pipeline": API + SYSTEM,
+    "classifier-creator-pipeline": API
+    + SYSTEM
+    + """
+  required_accuracy: 0.9
+classification:
+  classes: [infantry, cavalry, neither]
+  desc: 'What part of an army a text is about: 0. "infantry", 1. "cavalry", 2. "neither".'
+  predict_on_whole_set_at_the_end: True
+training:
+  max_iters: 5
+  model_path: distilbert-base-uncased
+  test_set_size: 10
+  train_set_increment: 40
+  train_set_size: 40
+  truncation_type: head-tail
+""",
+    "rptoolkit-pipeline": API
+    + SYSTEM
+    + "  emotions: [FEAR, TRUST]\n  pick_emotion: False\n  include_chunk_in_prompt: True\n"
+    + "  to_include_features: [Initiating Event, Genre Tags]\n"
+    + "archetypes:\n  generate_archetype: False\n  archetypes: ['THE HERO: bold', 'THE SAGE: wise']\n",
+    "factual-datagen-pipeline": """
+no_flatten: [factual_sft, input_dirs]
+path:
+  input_dirs:
+    - {path: ./inputs/facts, variation_generation_counts: 4, factual_gen_use_subset: True,
+       factual_gen_subset_size_per_way: 30}
+    - {path: ./inputs/more, variation_generation_counts: 2}
+  output_dir: ./outputs/x
+system:
+  number_of_factual_sft_generations_to_do: 2
+  remove_system_prompt_ratio: 0.3
+  remove_thought_process_ratio: 0.1
+  remove_thought_process_prompt: Answer at once.
+  generic_thought_process_on_domain_data: True
+  cite_sources_at_end: True
+  concurrency_limit: 100
+  shared_instruction: You are capable.
+  num_tokens_pretraining_in_sft: 2000000
+pdf_cleaning:
+  pdf_cleaning_small_model: reader/model
+  pdf_cleaning_small_base_url: https://llm.example.org/v1
+representation_variation:
+  representation_variation_large_model: big/model
+  representation_variation_large_base_url: https://llm.example.org/v1
+  code_variation_functions: [keyboard_augmentation]
+factual_sft:
+  openended: {prompts: prompt_overrides/openended, multi_source: True}
+  hallucination: {prompts: prompt_overrides/hallucination, multi_source: True}
+factual_sft_settings:
+  factual_chunk_size: 3000
+  factual_large_model: big/model
+  factual_large_base_url: https://llm.example.org/v1
+  final_assistant_prompts_no_rag: ['You know {context}.']
+  items_per_conversation: 3
+dataset_context: The Island
+rag_data:
+  rag_failure_percentage: 0.5
+  rag_large_model: other/model
+  rag_large_base_url: https://llm.example.org/v1
+  final_assistant_prompts: ['About {context}: {data}']
+model_auto_train:
+  do_train: True
+  runpod_api_key: !!PLACEHOLDER!!
+""",
+}
+
+
+@pytest.fixture
+def atk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of Augmentoolkit, with inputs."""
+    monkeypatch.setenv("LLM_KEY", "none")
+    monkeypatch.setenv("LLM_URL", "https://llm.example.org/v1")
+    for name in ("facts", "more"):
+        (tmp_path / "atk" / "inputs" / name).mkdir(parents=True)
+    (tmp_path / "atk" / "external_configs").mkdir()
+    return tmp_path / "atk"
+
+
+def converted(atk: Path, pipeline: str, text: str | None = None) -> tuple[Converted, dict[str, Any]]:
+    path = atk / "external_configs" / "my_config.yaml"
+    path.write_text(f"pipeline: {pipeline}\n{CONFIGS[pipeline] if text is None else text}", "utf-8")
+    made = convert(path, atk.parent / "mine")
+    return made, yaml.safe_load(made.recipe)
+
+
+def planned(atk: Path, made: Converted) -> Plan:
+    path = atk.parent / "mine" / "recipe.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(made.recipe, "utf-8")
+    return make_plan(path)
+
+
+def test_every_pipeline_that_converts_is_tried_here() -> None:
+    assert set(CONFIGS) == set(BUILDERS)
+
+
+@pytest.mark.parametrize("pipeline", CONFIGS)
+def test_a_config_becomes_a_sound_recipe_and_every_name_is_accounted_for(atk: Path, pipeline: str) -> None:
+    made, recipe = converted(atk, pipeline)
+    assert planned(atk, made).nodes
+    config = yaml.safe_load(CONFIGS[pipeline].replace("!!PLACEHOLDER!!", "''"))
+    whole = config.get("no_flatten", [])
+    names = {
+        f"{section}.{name}" if isinstance(inner, dict) and section not in whole else section
+        for section, inner in config.items()
+        if section != "no_flatten"
+        for name in (inner if isinstance(inner, dict) else [section])
+    }
+    assert names <= made.carried.keys() | made.left.keys()
+    assert UNKNOWN not in made.left.values()
+    assert all(place.split(".")[-1] in made.recipe for place in made.left)  # each stands above the recipe
+    assert "not-to-be-copied" not in made.recipe and "env:LLM_KEY" in made.recipe
+    assert "not-to-be-copied" not in "".join(made.carried.values())
+    prices = [spec.get("price") for spec in recipe["models"].values() if spec.get("model") == "big/model"]
+    assert prices == ([{"input": 0.23, "output": 0.4}] if "api:" in CONFIGS[pipeline] else [None]) or not prices
+
+
+def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
+    _, recall = converted(atk, "recall-multi-source-pipeline")
+    assert recall["stages"]["chunks"]["tokens"] == 1234 and recall["stages"]["subset"]["chunks"] == 9
+    assert recall["stages"]["questions"]["ways"] == ["false_premise"]
+    assert recall["stages"]["system"]["messages"][1] == "An expert of {{context_lowercase}}."
+    assert recall["stages"]["system"]["context"]["context_lowercase"] == "the island"
+    assert recall["models"]["writer"]["concurrency"] == 17
+    assert recall["stages"]["read"]["paths"] == ["../atk/inputs/facts"]
+    _, judged = converted(atk, "factual-gen-indiv-pipeline")
+    assert judged["stages"]["judged"]["checks"] == ["sound", "relevant"] and judged["stages"]["judged"]["votes"] == 3
+    assert "repaired" in judged["stages"] and judged["stages"]["talks"]["tones"] == ["As two friends do."]
+    _, varied = converted(atk, "repvar-pipeline")
+    assert varied["stages"]["typos"]["ways"] == ["typos", "upper"] and "inferred" in varied["stages"]
+    _, rag = converted(atk, "rag-data-pipeline")
+    assert (rag["stages"]["rag"]["failed"], rag["stages"]["rag"]["instruction"]) == (0.4, "Use this:")
+    sorting, classifier = converted(atk, "classifier-creator-pipeline")
+    assert classifier["repeat"]["until"] == "agree.low >= 0.9" and classifier["repeat"]["times"] == 6
+    assert "no causal model" in sorting.left["training.model_path"]
+    _, story = converted(atk, "rptoolkit-pipeline")
+    assert story["stages"]["features"]["fields"]["archetype"] == ["THE HERO", "THE SAGE"]
+
+
+def test_the_composition_keeps_one_role_a_model_and_one_setting_for_all_folders(atk: Path) -> None:
+    made, recipe = converted(atk, "factual-datagen-pipeline")
+    assert {name: spec["model"] for name, spec in recipe["models"].items()} == {
+        "writer": "big/model", "rag_writer": "other/model", "cleaner": "reader/model",
+    }  # fmt: skip
+    stages = recipe["stages"]
+    assert stages["read"]["paths"] == ["../atk/inputs/facts", "../atk/inputs/more"]
+    assert stages["questions"] | {"needs": []} == {
+        "kind": "generate.recall", "model": "writer", "ways": ["open", "unanswerable"], "thoughts": True, "cite": True,
+        "per_chunk": 2, "anchors": 30, "needs": [],
+    }  # fmt: skip
+    assert stages["system"]["drop"] == 0.3 and stages["system"]["at_once"] == "Answer at once."
+    assert "path.input_dirs[1].variation_generation_counts" in made.left
+    assert "model_auto_train.do_train" in made.left and "system.shared_instruction" in made.left
+    assert stages["chunks"]["kind"] == "ingest.chunk" and list(stages).index("mended") < list(stages).index("chunks")
+
+
+def test_a_placeholder_blocks_the_run_and_an_unknown_name_is_listed(atk: Path) -> None:
+    text = API.replace("big/model", "!!PLACEHOLDER!!").replace("./inputs/facts", "./inputs/!!PLACEHOLDER!!")
+    made, recipe = converted(atk, "correction-pipeline", f"{text}\nmine:\n  something_else: 3\n")
+    assert recipe["models"]["writer"]["model"] == "???" and recipe["stages"]["read"]["paths"] == ["???"]
+    assert made.left["mine.something_else"] == UNKNOWN and "something_else" in made.recipe
+    with pytest.raises(ConfigError, match="still a placeholder"):
+        planned(atk, made)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pipeline: grpo-rl-pipeline", "is no recipe here"),
+        ("pipeline: nobody", "is no recipe here"),
+        ("paths: {}", "names no `pipeline:`"),
+        ("pipeline: !!python/name:os.system x", "cannot read"),
+        ("pipeline: [", "cannot read"),
+    ],
+)
+def test_what_is_no_recipe_is_said(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.yaml").write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=said):
+        convert(tmp_path / "config.yaml", tmp_path / "mine")
+
+
+def test_init_writes_the_recipe_and_tells_the_whole_account(atk: Path) -> None:
+    made, _ = converted(atk, "correction-pipeline")
+    mine = atk.parent / "mine"
+    told = CliRunner().invoke(
+        app, ["init", str(mine), "--from-augmentoolkit", str(atk / "external_configs/my_config.yaml")]
+    )
+    assert told.exit_code == 0, told.output
+    for place in (*made.carried, *made.left):
+        assert place in told.output
+    assert (mine / "recipe.yaml").read_text("utf-8") == made.recipe and (mine / ".env.example").exists()
