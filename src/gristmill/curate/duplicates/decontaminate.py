@@ -17,9 +17,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -90,14 +90,15 @@ class Benchmark:
         self.ngram, self.likeness = ngram, likeness
         self._whole: dict[str, Asked] = {}
         self._grams: defaultdict[Gram, list[tuple[Asked, frozenset[str]]]] = defaultdict(list)
-        self._lengths: set[int] = set()
+        self._opening: defaultdict[Gram, list[Asked]] = defaultdict(list)
         for each in asked:
-            self._whole.setdefault(" ".join(each.words), each)
+            if self._whole.setdefault(" ".join(each.words), each) is not each:
+                continue
+            if len(each.words) >= WHOLE:
+                self._opening[each.words[:WHOLE]].append(each)
             for at, gram in enumerate(_grams(each.words, ngram)):
                 beside = each.names.intersection(each.words[max(0, at - ngram) : at + 2 * ngram])
                 self._grams[gram].append((each, beside))
-            if len(each.words) >= WHOLE:
-                self._lengths.add(len(each.words))
         self._rarity = Counter(word for each in self._whole.values() for word in set(each.words))
         self._sharing: defaultdict[str, list[Asked]] = defaultdict(list)
         for each in self._whole.values():
@@ -107,11 +108,10 @@ class Benchmark:
     def __len__(self) -> int:
         return len(self._whole)
 
-    def find(self, sample: Sample, source: str) -> Hit | None:
-        """What of the benchmark the sample holds; None where it is clean."""
-        known = set(_grams(words(source), self.ngram)) if source and self._grams else set()
+    def find(self, sample: Sample, source: Callable[[], str]) -> Hit | None:
+        """What of the benchmark the sample holds; None where it is clean. `source` is read only where it decides."""
         for said in texts_of(sample):
-            if hit := self._held(said) or self._shared(said, known) or self._near(said, sample.language):
+            if hit := self._held(said) or self._shared(said, source) or self._near(said, sample.language):
                 return hit
         return None
 
@@ -119,17 +119,20 @@ class Benchmark:
         """A question that stands in the text, whole."""
         if asked := self._whole.get(" ".join(said.words)):
             return Hit("asks an exam question", asked, "word for word")
-        for length in self._lengths:
-            for gram in _grams(said.words, length):
-                if asked := self._whole.get(" ".join(gram)):
+        for at, opening in enumerate(_grams(said.words, WHOLE)):
+            for asked in self._opening.get(opening, ()):
+                if said.words[at : at + len(asked.words)] == asked.words:
                     return Hit("asks an exam question", asked, "word for word, inside other text")
         return None
 
-    def _shared(self, said: Said, known: set[Gram]) -> Hit | None:
+    def _shared(self, said: Said, source: Callable[[], str]) -> Hit | None:
+        known: set[Gram] | None = None
         for gram in _grams(said.words, self.ngram):
-            for asked, beside in self._grams.get(gram, ()) if gram not in known else ():
+            for asked, beside in self._grams.get(gram, ()):
                 if beside.issubset(said.words) and _same_answer(said, asked):
-                    return Hit("shares wording with an exam question", asked, " ".join(gram))
+                    known = set(_grams(words(source()), self.ngram)) if known is None else known
+                    if gram not in known:
+                        return Hit("shares wording with an exam question", asked, " ".join(gram))
         return None
 
     def _near(self, said: Said, language: str) -> Hit | None:
@@ -213,7 +216,7 @@ def run(config: DecontaminateConfig, records: Iterable[Record], ctx: PassContext
     for record in records:
         if not isinstance(record, Sample):
             continue
-        hit = benchmark.find(record, _source(record, ctx)) if record.marks.get("split") != "test" else None
+        hit = benchmark.find(record, partial(_source, record, ctx)) if record.marks.get("split") != "test" else None
         if hit is None:
             yield record
         else:
