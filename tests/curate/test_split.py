@@ -129,3 +129,21 @@ def test_nothing_to_hold_out_is_an_error_that_helps(world: Any, by: str) -> None
         split(world, pool, by=by)
     assert "by:" in caught.value.hint
     assert marks(split(world, pool, by=by, test=0)) == {pool[0].id: "train"}
+
+
+@pytest.mark.parametrize("by", ["sample", "document", "fact", "question"])
+def test_a_variant_stands_where_its_original_stands(world: Any, by: str) -> None:
+    """With other words than its original's, it would be drawn for itself."""
+    originals = corpus(world, 12, [4], documents=1 if by == "question" else 12)
+    if by in ("sample", "fact"):
+        originals = [one.model_copy(update={"quotes": ()}) for one in originals]
+    variants = [
+        world.qa(f"{one.question} pelase", one.answer, world.chunk("x"), parents=(one.id,)).model_copy(
+            update={"quotes": one.quotes, "marks": {"variant_of": one.id}}
+        )
+        for one in originals
+        if one.form == "chat"
+    ]
+    done = marks(split(world, [*originals, *variants], ctx=world.context(originals), by=by, test=0.3))
+    assert {done[each.id] for each in variants} == {"train", "test"}
+    assert all(done[each.id] == done[each.marks["variant_of"]] for each in variants)

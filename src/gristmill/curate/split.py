@@ -36,9 +36,17 @@ def _fact(sample: Sample) -> str:
     return digest_of([quotes, plain(sample.answer)])
 
 
-def _wordings(config: SplitConfig, pool: list[Sample], seed: int) -> list[Unit]:
+def _original(sample: Sample, ctx: PassContext) -> Sample:
+    """What a variant (with typing errors, in another context) was made from; the two never stand on both sides."""
+    if (first := sample.marks.get("variant_of")) is None:
+        return sample
+    return next((each for each in ctx.ancestors(sample, Sample) if each.id == first), sample)
+
+
+def _wordings(config: SplitConfig, pool: list[Sample], ctx: PassContext) -> list[Unit]:
     """Wordings that may be held out, one of each fact before a second of any; their order depends on seed and ids."""
-    asked = Counter(plain(sample.question) for sample in pool if sample.form == "chat")
+    seed, wording = ctx.seed, {sample.id: plain(_original(sample, ctx).question) for sample in pool}
+    asked = Counter(wording[sample.id] for sample in pool if sample.form == "chat")
     facts: dict[str, list[Sample]] = defaultdict(list)
     for sample in pool:
         if sample.form == "chat" and sample.quotes and sample.kind != "conversation":
@@ -47,7 +55,7 @@ def _wordings(config: SplitConfig, pool: list[Sample], seed: int) -> list[Unit]:
     for fact in sorted(facts, key=lambda fact: _order(seed, fact)):
         wordings: dict[str, Unit] = defaultdict(list)
         for sample in facts[fact]:
-            wordings[plain(sample.question)].append(sample)
+            wordings[wording[sample.id]].append(sample)
         spare, offer = len(facts[fact]) - TAUGHT, []
         for text in sorted(wordings, key=lambda text: _order(seed, fact, text)):
             unit = wordings[text]
@@ -87,7 +95,7 @@ def _documents(pool: list[Sample], ctx: PassContext) -> dict[str, list[Sample]]:
 def _paths(sample: Sample, ctx: PassContext) -> list[str]:
     found = sorted({quote.path for quote in sample.quotes})
     document = None if found else ctx.ancestor(sample, Document)
-    return found or [document.path if document else f"sample {digest_of(_asks(sample))}"]
+    return found or [document.path if document else f"sample {digest_of(_asks(_original(sample, ctx)))}"]
 
 
 def _asks(sample: Sample) -> object:
@@ -97,8 +105,9 @@ def _asks(sample: Sample) -> object:
     return sample.text or [[message.role, message.content] for message in sample.messages[:last]]
 
 
-def _facts(pool: list[Sample]) -> dict[str, list[Sample]]:
-    """Samples whose quotes overlap, directly or through others, are one group; a sample without quotes is its own."""
+def _facts(pool: list[Sample], ctx: PassContext) -> dict[str, list[Sample]]:
+    """Samples whose quotes overlap, directly or through others, are one group; one without quotes is its own, with its
+    variants."""
     spans = sorted((q.path, q.start, q.end, sample.id) for sample in pool for q in sample.quotes)
     leader = {sample.id: sample.id for sample in pool}
 
@@ -118,7 +127,8 @@ def _facts(pool: list[Sample]) -> dict[str, list[Sample]]:
             path, reach, holder = at, end, name
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in pool:
-        groups[lead(sample.id)].append(sample)
+        first = _original(sample, ctx).id if not sample.quotes else sample.id
+        groups[lead(first) if first in leader else first].append(sample)
     return groups
 
 
@@ -148,7 +158,7 @@ def _each(config: SplitConfig, records: Iterable[Record], ctx: PassContext) -> P
     drawn: Counter[str] = Counter()
     for sample in records:
         if isinstance(sample, Sample):
-            place = int(_order(ctx.seed, digest_of(_asks(sample)))[:13], 16) / 16**13
+            place = int(_order(ctx.seed, digest_of(_asks(_original(sample, ctx))))[:13], 16) / 16**13
             held = config.test + config.validation
             mark = "test" if place < config.test else "validation" if place < held else "train"
             drawn[mark] += 1
@@ -167,10 +177,10 @@ def run(config: SplitConfig, records: Iterable[Record], ctx: PassContext) -> Pas
         return
     pool = samples(records)
     if config.by == "question":
-        units = _wordings(config, pool, ctx.seed)
+        units = _wordings(config, pool, ctx)
         countable = sum(s.form == "chat" and (config.kinds is None or s.kind in config.kinds) for s in pool)
     else:
-        units = _groups(_documents(pool, ctx) if config.by == "document" else _facts(pool), ctx.seed)
+        units = _groups(_documents(pool, ctx) if config.by == "document" else _facts(pool, ctx), ctx.seed)
         countable = len(pool)
     split: dict[str, str] = {}
     for name, share in (("test", config.test), ("validation", config.validation)):
