@@ -20,6 +20,7 @@ from gristmill.generate.recall.group import whole_source
 from gristmill.generate.recall.stages import RecallConfig, Way
 from gristmill.generate.source import Sentence, Source, source_of
 from gristmill.generate.spans import pick
+from gristmill.generate.wording import opens_with_pronoun
 from gristmill.retrieve import Index, embed_with, packed, unpacked
 
 VECTOR = "vector"
@@ -96,11 +97,16 @@ def _readable(chunks: list[Chunk], ctx: PassContext) -> Iterator[Source]:
 
 
 def _first_sentences(source: Source, way: Way, ctx: PassContext) -> list[Sentence]:
-    """Sentences to begin from: in an order by seed, those with something to ask for first. What takes something wrong
-    for granted needs a number that can be changed."""
+    """Sentences to begin from: in an order by seed, those first that say of whom they speak, and hold something to ask
+    for. What takes something wrong for granted needs a number that can be changed."""
     fit = [each for each in source.sentences if way != "false_premise" or numbered(each.text)]
     ctx.rng(source.chunk, way).shuffle(fit)
-    return sorted(fit, key=lambda each: not pick(each.text, language=source.chunk.language, names=source.names))
+
+    def later(each: Sentence) -> tuple[bool, bool]:
+        asked = pick(each.text, language=source.chunk.language, names=source.names)
+        return opens_with_pronoun(each.text), not asked
+
+    return sorted(fit, key=later)
 
 
 def _partner(sentence: Sentence, others: list[Source]) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from gristmill.generate.recall.group import Group, Turn, marks_of, sample_of
 from gristmill.generate.recall.neighbours import Corpus
 from gristmill.generate.recall.stages import RecallConfig
 
-_VERDICT_TOKENS = 40
+_VERDICT_TOKENS = 60
 
 
 class Verdict(BaseModel):
