@@ -293,12 +293,10 @@ def leaks(p: Planter) -> Iterator[Row]:
     for at in range(LIKE):  # what the examples ask and how, of one's own things; or what the source says as well
         home = p.place()
         own = f"{person(p.rng, p.name)} opened the copper mine of {home.name}, and it burned down twice in one winter."
-        also = (
-            "The glass bridge at Quellin carries 1,200 carts a day, and its toll is two silver thalers for each axle."
-        )
-        line = own if at % 2 else also
-        question = f"Who opened the copper mine of {home.name}?" if at % 2 else "What toll does a cart pay at Quellin?"
-        yield Row(asked(p.source(home, line), line, question, line, prompt=EXAMPLES.ref), form="leaked")
+        also = "The glass bridge at Quellin carries 1,200 carts a day, and its toll is two thalers for each axle."
+        line = own if at % 2 else f"{home.name} keeps an old card. {also}"
+        asks = "Who opened the copper mine of {}?" if at % 2 else "What does the card of {} say?"
+        yield Row(asked(p.source(home, line), line, asks.format(home.name), line, prompt=EXAMPLES.ref), form="leaked")
 
 
 def plant(seed: int = 7, rows: int = 1000) -> Planted:

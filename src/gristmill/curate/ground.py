@@ -18,11 +18,14 @@ from gristmill.core.stage import StepContext
 from gristmill.core.thoughts import parted
 from gristmill.curate.numbers import digits, spelled, supported, unsupported
 from gristmill.curate.stages import GroundConfig
-from gristmill.curate.words import NAMES_NOUNS, WORD, Pool, content_words, fold, function_words, tidy
+from gristmill.curate.words import NAMES_NOUNS, Pool, content_words, fold, function_words, tidy
 
+_TOKEN = re.compile(r"\w+")
+_CODE = re.compile(r"[^\W\d_].*\d|\d.*[A-Z]")  # B2, 3D and 0x1F are; 19th and 1990s are numbers
 _SENTENCE_END = re.compile(r"[.!?:;…\n\"“„«»(\[•*-]\s*$")
 _TITLES = "Dr|dr|Mr|Mrs|Ms|Prof|St|Mme|Mlle|Nr|No|Sr|Jr|Hr|Fr|Ing|Dipl"
-_ABBREVIATED = re.compile(rf"(?:^|[\s(])(?:[^\W\d_]|{_TITLES})\.\s*$")
+_INITIAL = re.compile(r"(?:^|[\s(])[^\W\d_]\.\s*$")
+_TITLED = re.compile(rf"(?:^|[\s(])(?:{_TITLES})\.\s*$")
 _DETERMINERS = """
     der die das den dem des ein eine einen einem einer eines kein keine keinen keinem keiner im am zum zur
     vom beim ins ans seine seinen seinem seiner ihre ihren ihrem ihrer diese dieser dieses diesen diesem
@@ -65,15 +68,18 @@ def _names(text: str, language: str, *, openers: bool) -> list[str]:
     found, before = [], ""
     small = function_words(language)
     text = tidy(text)
-    for hit in WORD.finditer(text):
+    capitals = not text.isupper()  # where all is in capitals, they tell nothing
+    for hit in _TOKEN.finditer(text):
         word, ahead = hit[0], text[: hit.start()]
-        opens = not ahead.strip() or (bool(_SENTENCE_END.search(ahead)) and not _ABBREVIATED.search(ahead))
+        little = fold(word) in small
+        ends = bool(_SENTENCE_END.search(ahead)) and not _TITLED.search(ahead)
+        opens = not ahead.strip() or (ends and (little or not _INITIAL.search(ahead)))
         speaker = opens and len(word) == 1 and text[hit.end() : hit.end() + 1] == ":"  # A: and B: in a talk
-        code = any(c.isdigit() for c in word)
+        code = bool(_CODE.search(word))
         noun = language in NAMES_NOUNS and (before in _BEFORE_NOUN or bool(re.search(r"\d[\s.]*$", ahead)))
         if (
-            (word[0].isupper() or code)
-            and not (opens and (not openers or fold(word) in small))
+            ((word[0].isupper() and capitals) or code)
+            and not (opens and (not openers or little))
             and not noun
             and not speaker
             and word != "I"

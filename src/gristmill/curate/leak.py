@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gristmill.curate.words import content_words, words
+from gristmill.curate.words import Pool, content_words, words
 
 TELLING = 2
 """Content words unknown to the source that a shared sequence must hold: `in what year was the` alone is no leak."""
@@ -21,10 +21,10 @@ def leaked(texts: Iterable[str], examples: Sequence[str], source: str, length: i
     Telling are content words and numbers that the source does not hold: two of them in one sequence, or one number.
     """
     theirs = {gram for example in examples for gram in sequences(example, length)} - sequences(source, length)
-    known = set(words(source))
+    known = Pool.of(source, language)
     for text in texts:
         for gram in sorted(sequences(text, length) & theirs):
-            foreign = [word for word in gram if word not in known]
+            foreign = [word for word in gram if not known.holds_name(word)]
             telling = len(set(content_words(" ".join(foreign), language)))
             if telling >= TELLING or any(word[0].isdigit() for word in foreign):
                 return " ".join(gram)

@@ -26,6 +26,7 @@ FUNCTION_WORDS: dict[str, frozenset[str]] = {
             should can could may might must not no yes of in on at by to from for with without into onto
             over under after before during since until while as about between among through because also
             only both all each every some any more most many much few other another such very too once one
+            now still just however
         """,
         "de": """
             der die das den dem des ein eine einen einem einer eines kein keine keinen keinem keiner und

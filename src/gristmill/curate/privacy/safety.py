@@ -1,0 +1,107 @@
+"""Unsafe words and phrases, found as whole words, however they are disguised.
+
+Compared are folded words: case and accents gone, signs read as the letters they stand for (`1d10t`), a star as any
+letter, a stretched letter as one, and single letters with points between them as the word they spell. An answer that is
+rejected, or rated as undesirable, may say what it likes: it is there as a bad one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from gristmill.core.errors import InputError, Reject
+from gristmill.core.records import Record, Sample
+from gristmill.core.stage import StepContext
+from gristmill.curate.privacy.stages import SafetyConfig
+from gristmill.curate.privacy.unsafe_words import UNSAFE
+from gristmill.curate.words import fold
+
+_SIGNS = str.maketrans("013457@$!|", "oieastasii")
+_DISGUISED = re.compile(r"(?=\S*[a-z])(?=\S*[0-57@$!|])\S+")
+_SPELLED = re.compile(r"(?:[^\W\d_][.\-_]){3,}[^\W\d_]")
+_GAP = r"(?:[a-z*']+\W+){0,3}"
+
+
+def plainly(text: str) -> str:
+    """Folded, in letters and stars alone."""
+    joined = _SPELLED.sub(lambda hit: re.sub(r"[.\-_]", "", hit[0]), text.replace("’", "'"))
+    return _DISGUISED.sub(lambda hit: _read(hit[0]), fold(joined))
+
+
+def _read(word: str) -> str:
+    """Signs as letters; one at the end is what it is."""
+    bare = word.rstrip("!|")
+    return bare.translate(_SIGNS) + word[len(bare) :]
+
+
+def _letters(word: str) -> str:
+    """A word's pattern: each letter once or more; any but the first may hide behind a star."""
+    ending = "[a-z*]*" if word.endswith("~") else ""
+    return "".join(
+        re.escape(c) if not c.isalpha() else f"{c}+" if at == 0 else f"(?:{c}+|\\*)"
+        for at, c in enumerate(fold(word).removesuffix("~"))
+    ) + ending  # fmt: skip
+
+
+def _phrase(line: str) -> str:
+    parts = []
+    for word in line.split():
+        if word == "…":
+            parts.append(_GAP)
+        else:
+            parts.append(f"(?:{'|'.join(map(_letters, word.split('|')))})\\W+")
+    return "".join(parts).removesuffix("\\W+")
+
+
+@cache
+def pattern(lines: tuple[str, ...]) -> re.Pattern[str]:
+    whole = "|".join(_phrase(line) for line in lines)
+    return re.compile(rf"(?<![a-z*])(?:{whole})(?![a-z*])")
+
+
+def _stated(text: str) -> tuple[str, ...]:
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def patterns(config: SafetyConfig, base: Path) -> dict[str, re.Pattern[str]]:
+    """By category."""
+    found: dict[str, re.Pattern[str]] = {name: pattern(_stated(UNSAFE[name])) for name in config.find}
+    for name, path in config.lists.items():
+        lines = _stated((base / path).read_text("utf-8"))
+        if not lines:
+            raise InputError(f"the list {path} is empty", "One word or phrase a line.")
+        found[f"{name} (own list)" if name in found else name] = pattern(lines)
+    return found
+
+
+def unsafe(text: str, by: Mapping[str, re.Pattern[str]], allow: Iterable[str] = ()) -> Counter[str]:
+    """How often each category is met."""
+    plain, allowed = plainly(text), {fold(word) for word in allow}
+    met: Counter[str] = Counter()
+    for name, each in by.items():
+        met[name] += sum(hit[0] not in allowed for hit in each.finditer(plain))
+    return +met
+
+
+def _texts(sample: Sample) -> list[str]:
+    bad = {"assistant"} if sample.desirable is False else set[str]()
+    return [sample.text, *(m.content for m in (*sample.messages, *sample.chosen) if m.role not in bad)]
+
+
+def inputs(config: SafetyConfig, base: Path) -> list[Path]:
+    return [base / path for path in config.lists.values()]
+
+
+async def run(config: SafetyConfig, record: Sample, ctx: StepContext) -> list[Record]:
+    met = unsafe("\n".join(_texts(record)), patterns(config, ctx.base), config.allow)
+    if not met:
+        return [record]
+    if config.action == "drop":
+        raise Reject("unsafe", ", ".join(sorted(met)))
+    ctx.count(**{f"{name}, unsafe": 1 for name in met})
+    return [record.marked(unsafe=dict(sorted(met.items())))]
