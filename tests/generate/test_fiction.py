@@ -187,6 +187,17 @@ async def test_message_by_message_for_small_models() -> None:
     assert "user: This is message 4." in last and "Next speaks: Ilse Marren" in last and "Write in: German" in last
 
 
+async def test_a_card_that_was_made_from_no_text_has_its_story_too() -> None:
+    draft = card("Ilse Marren").model_copy(update={"parents": ()})
+    speaker = Speaker(lambda n: f"This is message {n}.")
+    [sample] = await story.run(config(ask="line", source=True), draft, Context(speaker, draft))  # type: ignore[arg-type]
+    assert (
+        sample.quotes == ()
+        and sample.language == "en"
+        and '("-" if there is none):\n-\n' in speaker.asked[0][-1].content
+    )
+
+
 async def test_a_conversation_that_ends_too_soon_is_a_reject() -> None:
     draft = card("Ilse", 0)
     context = Context(Speaker(lambda n: "The same." if n > 1 else f"This is {n}."), CHUNKS[0], draft)  # type: ignore[arg-type]

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, create_model
 
-from gristmill.core.ask import Parsed
+from gristmill.core.ask import Model, Parsed
 from gristmill.core.errors import Reject
 from gristmill.core.prompt import names_of
-from gristmill.core.records import Draft, Message, Origin, Sample
+from gristmill.core.records import Chunk, Draft, Message, Origin, Quote, Sample
 from gristmill.core.stage import StepContext
 from gristmill.generate.columns import require
 from gristmill.generate.fiction.repair import Exchange, repaired, speaks_as, without_label
 from gristmill.generate.fiction.stages import StoryConfig
-from gristmill.generate.writer import Writer
+from gristmill.generate.source import Language, language_of, source_of
 
 _TOKENS_A_WORD = 3  # at most, of prose in most languages
 _CHARACTERS_A_WORD = 8
@@ -51,15 +51,44 @@ class Card:
     text: str
 
 
+@dataclass(frozen=True)
+class Teller:
+    """A model at work on one card."""
+
+    config: StoryConfig
+    ctx: StepContext
+    model: Model
+    card: Card
+    quotes: tuple[Quote, ...]  # the passage behind the card; none where a card was made from no text
+    language: Language
+
+    @classmethod
+    def of(cls, config: StoryConfig, record: Draft, ctx: StepContext) -> Teller:
+        chunk = ctx.ancestor(record, Chunk)
+        quotes = (source_of(record, ctx).whole(),) if chunk else ()
+        language = language_of(config.language, chunk.language if chunk else "en")
+        return cls(config, ctx, ctx.model(config.model), card_of(config, record), quotes, language)
+
+    def render(self, prompt: str, **values: object) -> list[Message]:
+        source = self.quotes[0].text if self.quotes and self.config.source else "-"
+        shown = {"card": self.card.text, "source": source, "words": self.config.words, "language": self.language.name}
+        return self.ctx.prompt(prompt).render(**shown, **values)
+
+    def origin(self, prompt: str, asked: list[Parsed[Any]]) -> Origin:
+        model = asked[0].answer.model if asked else self.model.identity
+        calls = tuple(call for parsed in asked for call in parsed.calls)
+        return Origin(stage=self.ctx.stage, prompt=self.ctx.prompt(prompt).ref, model=model, calls=calls)
+
+
 async def run(config: StoryConfig, record: Draft, ctx: StepContext) -> list[Sample]:
-    writer, card = Writer.of(config, record, ctx), card_of(config, record)
-    exchanges, origin = await (_whole if config.ask == "structured" else _lines)(writer, config, card)
-    kept = repaired(exchanges, name=card.name, words=config.words)
+    teller = Teller.of(config, record, ctx)
+    exchanges, origin = await (_whole if config.ask == "structured" else _lines)(teller, config)
+    kept = repaired(exchanges, name=teller.card.name, words=config.words)
     if len(kept) < len(exchanges):
         ctx.count(**{"exchanges cut off": len(exchanges) - len(kept)})
     if len(kept) < min(config.least, config.exchanges):
         raise Reject("story too short", f"{len(kept)} of {len(exchanges)} exchanges are sound")
-    messages = [Message(role="system", content=card.text)]
+    messages = [Message(role="system", content=teller.card.text)]
     for exchange in kept:
         messages.append(Message(role="user", content=exchange.user))
         messages.append(Message(role="assistant", content=exchange.reply, train=True))
@@ -68,8 +97,8 @@ async def run(config: StoryConfig, record: Draft, ctx: StepContext) -> list[Samp
             form="chat",
             kind="roleplay",
             messages=tuple(messages),
-            quotes=(writer.source.whole(),),
-            language=writer.language.code,
+            quotes=teller.quotes,
+            language=teller.language.code,
             parents=(record.id,),
             origin=origin,
         )
@@ -89,61 +118,42 @@ def _said(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else " ".join(str(value).split())
 
 
-async def _whole(writer: Writer, config: StoryConfig, card: Card) -> tuple[list[Exchange], Origin]:
-    prompt = writer.ctx.prompt("fiction_story")
-    parsed = await writer.model.structured(
-        prompt.render(
-            card=card.text,
-            name=card.name,
-            source=writer.source.chunk.text if config.source else "-",
-            exchanges=config.exchanges,
-            words=config.words,
-            language=writer.language.name,
-        ),
+async def _whole(teller: Teller, config: StoryConfig) -> tuple[list[Exchange], Origin]:
+    parsed = await teller.model.structured(
+        teller.render("fiction_story", name=teller.card.name, exchanges=config.exchanges),
         schema(config.exchanges, config.words),
         max_tokens=60 + 2 * config.exchanges * (config.words * _TOKENS_A_WORD + 20),
         temperature=config.temperature,
     )
     exchanges = [Exchange(turns.user, turns.reply) for turns in parsed.value.exchanges]
-    return exchanges, writer.origin(prompt, parsed)
+    return exchanges, teller.origin("fiction_story", [parsed])
 
 
-async def _lines(writer: Writer, config: StoryConfig, card: Card) -> tuple[list[Exchange], Origin]:
+async def _lines(teller: Teller, config: StoryConfig) -> tuple[list[Exchange], Origin]:
     """Message by message, until one cannot be written."""
     said: list[str] = []
-    asked: list[Parsed[str]] = []
+    asked: list[Parsed[Any]] = []
     for _ in range(2 * config.exchanges):
         try:
-            asked.append(await _next(writer, config, card, said))
+            asked.append(await _next(teller, config, said))
         except Reject as reject:
-            writer.ctx.count(**{f"messages with {reject.reason}": 1})
+            teller.ctx.count(**{f"messages with {reject.reason}": 1})
             break
         said.append(asked[-1].value)
-    model = asked[0].answer.model if asked else writer.model.identity
-    calls = tuple(call for parsed in asked for call in parsed.calls)
     exchanges = [Exchange(*pair) for pair in zip(said[::2], said[1::2], strict=False)]
-    return exchanges, Origin(
-        stage=writer.ctx.stage, prompt=writer.ctx.prompt("fiction_line").ref, model=model, calls=calls
-    )
+    return exchanges, teller.origin("fiction_line", asked)
 
 
-async def _next(writer: Writer, config: StoryConfig, card: Card, said: list[str]) -> Parsed[str]:
-    speakers = ("user", card.name)
+async def _next(teller: Teller, config: StoryConfig, said: list[str]) -> Parsed[str]:
+    speakers = ("user", teller.card.name)
     speaks, listens = speakers[len(said) % 2], speakers[1 - len(said) % 2]
+    talk = "\n".join(f"{speakers[n % 2]}: {text}" for n, text in enumerate(said)) or "-"
 
     def check(text: str) -> str:
         return _message(text, said, me=speaks, you=listens, words=config.words)
 
-    return await writer.model.ask(
-        writer.ctx.prompt("fiction_line").render(
-            card=card.text,
-            source=writer.source.chunk.text if config.source else "-",
-            talk="\n".join(f"{speakers[n % 2]}: {text}" for n, text in enumerate(said)) or "-",
-            speaker=speaks,
-            listener=listens,
-            words=config.words,
-            language=writer.language.name,
-        ),
+    return await teller.model.ask(
+        teller.render("fiction_line", talk=talk, speaker=speaks, listener=listens),
         check,
         max_tokens=config.words * _TOKENS_A_WORD,
         temperature=config.temperature,
