@@ -33,14 +33,16 @@ def coverage(outputs: Mapping[str, Output]) -> str:
         for report in output.only(Report):
             if "coverage" in report.data:
                 rounds.setdefault(name.partition(".")[0], []).append((name, report.data))
-    return "".join(section(f"Coverage: {stage}", _map(told)) for stage, told in rounds.items())
+    names = {stage: f"Coverage: {stage}" if len(rounds) > 1 else "Coverage" for stage in rounds}
+    return "".join(section(names[stage], _map(told)) for stage, told in rounds.items())
 
 
 def _map(told: list[tuple[str, dict[str, Any]]]) -> str:
     data = told[-1][1]
     documents: dict[str, dict[str, Any]] = data["coverage"]
     each = f"at least {counted(data['least'], 'sample')}" if data["least"] > 1 else "a sample"
-    said = f"{data['covered']:.1%} of {data['units']:,} sentences and facts are exercised by {each}."
+    kinds = [kind for kind in ("sentences", "facts") if any(part[kind] for part in documents.values())]
+    said = f"{data['covered']:.1%} of {data['units']:,} {' and '.join(kinds)} are exercised by {each}. The more, the darker."
     rows = [[path, *_counts(part), f"{part['covered']:.0%}"] for path, part in documents.items()]
     parts = [f"<p>{escape(said)}</p>", _rounds(told), grid(["document", "sentences", "facts", "covered"], rows)]
     left = MAPPED
@@ -86,5 +88,5 @@ def _open(documents: dict[str, dict[str, Any]], least: int) -> str:
         f"<tr><td>{escape(path)}</td><td class=n>{n}</td><td>{escape(text)}</td></tr>"
         for path, n, text in rows[:LISTED]
     )
-    head = "<tr><th>document</th><th class=n>samples</th><th>not covered yet</th></tr>"
-    return f"<div class=scroll><table>{head}{table}</table></div>{more}" if rows else ""
+    head = "<tr><th>document</th><th class=n>samples</th><th>sentence or fact</th></tr>"
+    return f"<h3>Not covered yet</h3><div class=scroll><table>{head}{table}</table></div>{more}" if rows else ""
