@@ -148,6 +148,7 @@ def atk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLM_URL", "https://llm.example.org/v1")
     for name in ("facts", "more"):
         (tmp_path / "atk" / "inputs" / name).mkdir(parents=True)
+        (tmp_path / "atk" / "inputs" / name / "chats.jsonl").write_text("{}", "utf-8")
     (tmp_path / "atk" / "external_configs").mkdir()
     return tmp_path / "atk"
 
@@ -226,6 +227,8 @@ def test_the_composition_keeps_one_role_a_model_and_one_setting_for_all_folders(
     }  # fmt: skip
     assert stages["system"]["drop"] == 0.3 and stages["system"]["at_once"] == "Answer at once."
     assert "path.input_dirs[1].variation_generation_counts" in made.left
+    assert "factual_sft.openended.multi_source" in made.left
+    assert made.carried["representation_variation.representation_variation_large_model"] == "models.writer.model"
     assert "model_auto_train.do_train" in made.left and "system.shared_instruction" in made.left
     assert stages["chunks"]["kind"] == "ingest.chunk" and list(stages).index("mended") < list(stages).index("chunks")
 
@@ -258,9 +261,8 @@ def test_what_is_no_recipe_is_said(tmp_path: Path, text: str, said: str) -> None
 def test_init_writes_the_recipe_and_tells_the_whole_account(atk: Path) -> None:
     made, _ = converted(atk, "correction-pipeline")
     mine = atk.parent / "mine"
-    told = CliRunner().invoke(
-        app, ["init", str(mine), "--from-augmentoolkit", str(atk / "external_configs/my_config.yaml")]
-    )
+    path = atk / "external_configs" / "my_config.yaml"
+    told = CliRunner().invoke(app, ["init", str(mine), "--from-augmentoolkit", str(path)])
     assert told.exit_code == 0, told.output
     for place in (*made.carried, *made.left):
         assert place in told.output

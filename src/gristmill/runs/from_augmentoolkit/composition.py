@@ -9,6 +9,14 @@ from gristmill.runs.from_augmentoolkit.config import Config
 from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, chunks, located, model
 from gristmill.runs.from_augmentoolkit.pieces import GATES, WAYS, corrected, finished, recalled, retrieved, varied
 
+INNER = {
+    "default_prompts": "prompts are files of each kind (`prompts:` of a stage)",
+    "single_turn": "a follow-up is a talk, every other way one question",
+    "multi_source": "every question has its passages at hand: stages.questions.sources",
+    "not_in_rag_data": "the talks with retrieval have questions of their own: stages.short",
+}
+"""What a way of asking says of itself, and where that is settled here."""
+
 
 def everything(config: Config, project: Path) -> Parts:
     """factual-datagen-pipeline: documents to all data of continued pretraining and fine-tuning."""
@@ -31,9 +39,9 @@ def everything(config: Config, project: Path) -> Parts:
     stages |= chunks(config, default=3000, size="factual_chunk_size")
     source = list(stages)[-1]
     stages |= varied(config, source, count="variation_generation_counts", inferred=True, writer=_as(models, "varier"))
-    ways = [WAYS[name] for name in config.take("factual_sft", "stages.questions.ways", {}) if name in WAYS]
+    ways = _ways(config)
     times = int(config.take("number_of_factual_sft_generations_to_do", "stages.questions.per_chunk", 1))
-    asked = recalled(config, ways or ["open"], times=times) | {"needs": [source]}
+    asked = recalled(config, ways, times=times) | {"needs": [source]}
     if first.get("factual_gen_use_subset") and (
         size := config.take("factual_gen_subset_size_per_way", "stages.questions.anchors")
     ):
@@ -55,6 +63,18 @@ def everything(config: Config, project: Path) -> Parts:
     return models, stages
 
 
+def _ways(config: Config) -> list[str]:
+    """The ways of asking; what each says besides its prompts is told apart."""
+    listed = config.take("factual_sft", "stages.questions.ways", {})
+    for name, settings in listed.items():
+        if name not in WAYS:
+            config.left[f"factual_sft.{name}"] = f"a way of asking is one of {', '.join(WAYS)}"
+        for option in settings if isinstance(settings, dict) else ():
+            why = INNER.get(option, "no model judges these questions; curate.filter and curate.dedup do")
+            config.left |= {f"factual_sft.{name}.{option}": why} if option != "prompts" else {}
+    return [WAYS[name] for name in listed if name in WAYS] or ["open"]
+
+
 def _models(config: Config) -> dict[str, Any]:
     """One role for each section that names a model of its own; one that is another's twin is that other."""
     sections = {"writer": "factual_", "varier": "representation_variation_", "rag_writer": "rag_"}
@@ -62,8 +82,11 @@ def _models(config: Config) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for role, prefix in sections.items():
         spec = model(config, role, "large", prefix=prefix)
-        if spec not in models.values() and f"{prefix}large_model" in config.values:
+        twin = next((other for other, known in models.items() if known == spec), None)
+        if twin is None and f"{prefix}large_model" in config.values:
             models[role] = spec
+        for place, to in config.carried.items():
+            config.carried[place] = to.replace(f"models.{role}.", f"models.{twin or role}.")
     if "pdf_cleaning_small_model" in config.values:
         models["cleaner"] = model(config, "cleaner", "small", prefix="pdf_cleaning_")
     return models or {"writer": model(config, "writer", "large")}
