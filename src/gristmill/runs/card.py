@@ -91,7 +91,8 @@ def _used(outputs: Mapping[str, Output], needs: list[str]) -> _Used:
     """What the stages before gave, less what was held out: read one by one, however many there are."""
     used = _Used()
     said: list[Said] = []
-    for sample in (s for need in needs if need in outputs for s in outputs[need].only(Sample)):
+    given = [output for name, output in outputs.items() if _without_round(name) in needs]
+    for sample in (sample for output in given for sample in output.only(Sample)):
         said.append(said_of(sample))
         if sample.marks.get("split", "train") != "train":
             continue
@@ -101,6 +102,12 @@ def _used(outputs: Mapping[str, Output], needs: list[str]) -> _Used:
             used.writers[sample.origin.prompt or sample.origin.stage, sample.origin.model or "no model"] += 1
     used.version = version_of(said)
     return used
+
+
+def _without_round(node: str) -> str:
+    """`ground` for `ground.2`, as a recipe names it; `exam.answer` stays what it is."""
+    name, _, number = node.partition(".")
+    return name if number.isdigit() else node
 
 
 def _documents(outputs: Mapping[str, Output], run: Mapping[str, Any]) -> dict[str, str]:

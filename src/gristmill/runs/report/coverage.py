@@ -42,7 +42,9 @@ def _map(told: list[tuple[str, dict[str, Any]]]) -> str:
     documents: dict[str, dict[str, Any]] = data["coverage"]
     each = f"at least {counted(data['least'], 'sample')}" if data["least"] > 1 else "a sample"
     kinds = [kind for kind in ("sentences", "facts") if any(part[kind] for part in documents.values())]
-    said = f"{data['covered']:.1%} of {data['units']:,} {' and '.join(kinds)} are exercised by {each}. The more, the darker."
+    said = (
+        f"{data['covered']:.1%} of {data['units']:,} {' and '.join(kinds)} are taught by {each}; the more, the darker."
+    )
     rows = [[path, *_counts(part), f"{part['covered']:.0%}"] for path, part in documents.items()]
     parts = [f"<p>{escape(said)}</p>", _rounds(told), grid(["document", "sentences", "facts", "covered"], rows)]
     left = MAPPED
