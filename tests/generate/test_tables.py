@@ -243,6 +243,14 @@ async def test_words_mentions_and_what_must_be_missing_are_told_to_the_model() -
         await written(LAMP, "[NAME] says the C++ <course> was dear indeed.", **limits)
 
 
+async def test_what_must_be_missing_is_looked_for_in_what_is_said_and_not_in_its_brackets() -> None:
+    fields = {"turns": {"type": "array", "items": "string", "maxItems": 3}}
+    data, _ = await written(LAMP, '{"turns": ["Hello.", "Hi."]}', fields=fields, without=["["])
+    assert data["turns"] == ["Hello.", "Hi."]
+    with pytest.raises(Reject):
+        await written(LAMP, '{"turns": ["Hello [Name].", "Hi."]}', fields=fields, without=["["])
+
+
 async def test_a_product_reaches_the_prompt_as_it_is_written_and_the_language_by_name() -> None:
     _, writer = await written(LAMP, "Fine.", language="de")
     assert writer.asked[0][-1].content == "Write about C++ <course> in German."

@@ -7,7 +7,7 @@ record alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -100,6 +100,12 @@ def _shown(name: str, values: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
+def _texts(parts: list[Any]) -> Iterator[str]:
+    """What is said in the parts of an answer, in lists too."""
+    for part in parts:
+        yield from _texts(part) if isinstance(part, list) else [str(part)]
+
+
 @dataclass(frozen=True)
 class _Check:
     """What an answer must be besides well-formed. A ValueError tells the model what to mend."""
@@ -118,7 +124,7 @@ class _Check:
         parts = answer.model_dump(by_alias=True)
         for rule in self.config.rules:
             check_rule(rule, {**self.record, **parts})
-        self._wording("\n".join(str(part) for part in parts.values()))
+        self._wording("\n".join(_texts(list(parts.values()))))
 
     def _wording(self, text: str) -> None:
         for name in self.config.mentions:
