@@ -73,7 +73,7 @@ class Tally:
         return counts[0] - counts[1] > self.left or self.left == 0
 
 
-async def run(config: JudgeConfig, record: Sample, ctx: StepContext) -> list[Sample]:
+async def run(config: JudgeConfig, record: Sample | Chunk, ctx: StepContext) -> list[Sample | Chunk]:
     if config.only and not _within(config.only, record):
         ctx.count(**{f"outside the band of {config.only.mark}": 1})
         return [record]
@@ -93,13 +93,13 @@ async def run(config: JudgeConfig, record: Sample, ctx: StepContext) -> list[Sam
     return [record.marked(**flat, judge=kept)]
 
 
-def _within(band: Band, record: Sample) -> bool:
+def _within(band: Band, record: Sample | Chunk) -> bool:
     """A sample without the mark is judged: nothing has decided it."""
     value = record.marks.get(band.mark)
     return not isinstance(value, int | float) or band.low <= value <= band.high
 
 
-async def _judged(config: JudgeConfig, check: str, record: Sample, ctx: StepContext) -> Tally:
+async def _judged(config: JudgeConfig, check: str, record: Sample | Chunk, ctx: StepContext) -> Tally:
     """Votes until neither the verdict nor, where the sample stays, the choice can change."""
     rubric, prompt = config.rubric(check), ctx.prompt("judge")
     choices = "\n".join(f"- {name}: {meaning}" if meaning else f"- {name}" for name, meaning in rubric.choices.items())
@@ -145,7 +145,7 @@ def _said(tally: Tally) -> Iterator[str]:
         yield f"{vote.choice or 'no answer'}: {vote.reason}" if vote.reason else str(vote.choice)
 
 
-def _shown(rubric: Rubric, record: Sample, ctx: StepContext) -> Iterator[str]:
+def _shown(rubric: Rubric, record: Sample | Chunk, ctx: StepContext) -> Iterator[str]:
     for part in rubric.sees:
         text = _part(part, record, ctx)
         if not text:
@@ -153,7 +153,9 @@ def _shown(rubric: Rubric, record: Sample, ctx: StepContext) -> Iterator[str]:
         yield f"{part.capitalize()}:\n{text}"
 
 
-def _part(part: Sight, record: Sample, ctx: StepContext) -> str:
+def _part(part: Sight, record: Sample | Chunk, ctx: StepContext) -> str:
+    if isinstance(record, Chunk):
+        return record.text
     if part == "question":
         return _asked(record)
     if part == "answer":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -76,7 +76,22 @@ RUBRICS: dict[str, Rubric] = {
         sees=["question", "answer", "source"],
     ),
 }
-"""The checks that come with the kind. "Partly" passes none of them."""
+"""The checks that come with `curate.judge`. "Partly" passes none of them."""
+
+CHUNK_RUBRICS: dict[str, Rubric] = {
+    "teaches": Rubric(
+        question="Does this piece of a document state facts that someone could be asked about later?",
+        choices={
+            "facts": "whole sentences on persons, things, places, events, or on how something is done",
+            "contents": "a table of contents, an index, a list of references or of names",
+            "notice": "a legal notice, a licence, an imprint, a preface, thanks or an advertisement",
+            "exercise": "tasks or questions without their answers",
+            "debris": "broken lines, page numbers, code or numbers without words around them",
+        },
+        passes=["facts"],
+    )
+}
+"""The check that comes with `curate.judge_chunks`."""
 
 
 class Band(BaseModel):
@@ -102,7 +117,9 @@ class JudgeConfig(StageConfig):
     `judge` (whether each check passed, and every vote with its reason and its call).
     """
 
-    kind: Literal["curate.judge"]
+    built_in: ClassVar[dict[str, Rubric]] = RUBRICS
+
+    kind: Literal["curate.judge", "curate.judge_chunks"]
     model: Role = Field(description="The role that judges; better not the one that wrote")
     checks: list[CheckName] = Field(
         ["sound", "relevant", "accurate"],
@@ -120,7 +137,7 @@ class JudgeConfig(StageConfig):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        known = {**RUBRICS, **self.rubrics}
+        known = {**self.built_in, **self.rubrics}
         if unknown := [name for name in self.checks if name not in known]:
             raise ValueError(f"no rubric is called {', '.join(unknown)}; known: {', '.join(known)}")
         if unused := [name for name in self.rubrics if name not in self.checks]:
@@ -132,7 +149,23 @@ class JudgeConfig(StageConfig):
         return self
 
     def rubric(self, check: str) -> Rubric:
-        return self.rubrics.get(check) or RUBRICS[check]
+        return self.rubrics.get(check) or self.built_in[check]
+
+
+class ChunkJudgeConfig(JudgeConfig):
+    """As `curate.judge`, of chunks, before anything is paid for them: whether there is something in them to teach."""
+
+    built_in: ClassVar[dict[str, Rubric]] = CHUNK_RUBRICS
+
+    checks: list[CheckName] = Field(
+        ["teaches"], min_length=1, description="In this order: teaches, or names of own `rubrics`"
+    )
+
+    @model_validator(mode="after")
+    def _sees_the_chunk(self) -> Self:
+        if wrong := [name for name in self.checks if self.rubric(name).sees != ["sample"]]:
+            raise ValueError(f"a chunk has no question, answer or source; {', '.join(wrong)} must see [sample]")
+        return self
 
 
 class CalibrationConfig(StageConfig):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from gristmill.core import stage
-from gristmill.core.records import Report, Sample
+from gristmill.core.records import Chunk, Report, Sample
 from gristmill.core.stage import Stage
-from gristmill.curate.quality.judge_config import CalibrationConfig, JudgeConfig
+from gristmill.curate.quality.judge_config import CalibrationConfig, ChunkJudgeConfig, JudgeConfig
 
 STAGES: stage.STAGES = {
     "curate.judge": (
         Stage("gristmill.curate.quality.judge:run", JudgeConfig, (Sample,), (Sample,), prompts=("judge",)),
+    ),
+    "curate.judge_chunks": (
+        Stage("gristmill.curate.quality.judge:run", ChunkJudgeConfig, (Chunk,), (Chunk,), prompts=("judge",)),
     ),
     "curate.calibration": (
         Stage("gristmill.curate.quality.calibration:run", CalibrationConfig, (Sample,), (Report,), shape="pass"),
