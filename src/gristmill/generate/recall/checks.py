@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from gristmill.core.thoughts import ANSWER
 from gristmill.generate.recall.claims import Claim, says
 from gristmill.generate.recall.group import Group, in_full
+from gristmill.generate.recall.hints import names_of
 from gristmill.generate.source import Sentence
-from gristmill.generate.spans import names_in
 from gristmill.generate.wording import check_question, speaks_of_text
 
 _LONGEST_QUESTION, _LONGEST_ANSWER = 280, 1200  # characters
@@ -39,7 +39,7 @@ def check_next(text: str) -> str:
 
 def _check_vague(text: str, group: Group) -> str:
     """It may name nothing: who asks has forgotten."""
-    named = [name for name in _names([group.begin]) if _holds(text, name)]
+    named = [name for name in names_of(group.begin) if _holds(text, name)]
     if named:
         raise ValueError(f"the question is not vague: leave out {', '.join(named)}")
     if re.search(r"\d", text):
@@ -62,14 +62,10 @@ def check_answer(text: str, *, group: Group, claim: Claim | None, question: str,
         raise ValueError(f"nothing says {new[0]}: use the facts alone")
     if claim and not says(text, claim.right):
         raise ValueError(f"the answer does not say what is right: {claim.right}")
-    names = _names(known)
+    names = [name for sentence in known for name in names_of(sentence)]
     if group.way == "vague" and names and not any(_holds(text, name) for name in names):
         raise ValueError("say by name what is meant")
     return text
-
-
-def _names(sentences: Iterable[Sentence]) -> list[str]:
-    return sorted(names_in(f"- {in_full(sentence)}" for sentence in sentences))
 
 
 def _holds(text: str, name: str) -> bool:

@@ -10,6 +10,7 @@ from gristmill.core.records import Origin
 from gristmill.generate.recall.checks import check_answer, check_first, check_next
 from gristmill.generate.recall.claims import Claim
 from gristmill.generate.recall.group import Group, Turn
+from gristmill.generate.recall.hints import hints
 from gristmill.generate.recall.stages import RecallConfig
 from gristmill.generate.recall.talk import offered
 from gristmill.generate.source import Sentence
@@ -55,8 +56,7 @@ class _Teller:
 
     async def turn(self, facts: Sequence[Sentence]) -> Turn:
         """The question that opens a sample, and its answer."""
-        wrong = {"claim": self.claim.text, "wrong": self.claim.wrong, "right": self.claim.right} if self.claim else {}
-        shown = {"facts": self.group.placed(facts), **wrong}
+        shown = {"facts": self.group.placed(facts), **hints(self.group, self.claim, self.writer.ctx)}
 
         def check(text: str) -> str:
             return check_first(text, group=self.group, claim=self.claim)

@@ -26,6 +26,7 @@ from gristmill.retrieve import Index, embed_with, packed, unpacked
 VECTOR = "vector"
 """Mark of a chunk: its embedding by a role, for the passes of this kind."""
 
+_ALIKE = 0.25  # cosine of two sentences from which they belong together
 _QUERY = 4000  # characters of a chunk that its neighbours are looked for by
 
 
@@ -77,15 +78,12 @@ def _groups(config: RecallConfig, anchor: Chunk, corpus: Corpus, ctx: PassContex
     near = corpus.near(anchor.text[:_QUERY], config.sources, vector=None if vector is None else str(vector))
     others = [chunk for chunk in near if chunk.id != anchor.id][: config.sources - 1]
     sources = [source, *_readable(others, ctx)]
+    partners = _partners(source, sources[1:])
     for way in config.ways:
-        begun = _first_sentences(source, way, ctx)[: config.per_chunk]
-        ctx.count(**{f"{way}: no sentence to begin from": config.per_chunk - len(begun)})
-        for sentence in begun:
-            also = _partner(sentence, sources[1:])
-            if way == "comparison" and also is None:
-                ctx.count(**{"comparison: no second passage": 1})
-                continue
-            goes_with: JsonValue = list(also) if also else None
+        begun = [each for each in _first_sentences(source, way, ctx) if way != "comparison" or each.number in partners]
+        ctx.count(**{f"{way}: no sentence to begin from": max(0, config.per_chunk - len(begun))})
+        for sentence in begun[: config.per_chunk]:
+            goes_with: JsonValue = [*partners[sentence.number]] if sentence.number in partners else None
             data: dict[str, JsonValue] = {"way": way, "begin": sentence.quote.start, "with": goes_with}
             yield Draft(kind="recall", data=data, parents=tuple(each.chunk.id for each in sources))
 
@@ -109,12 +107,11 @@ def _first_sentences(source: Source, way: Way, ctx: PassContext) -> list[Sentenc
     return sorted(fit, key=later)
 
 
-def _partner(sentence: Sentence, others: list[Source]) -> tuple[int, int] | None:
-    """The sentence of another passage that is nearest to this one: which source (from 1), and where the
-    sentence starts in its document."""
-    places = [(at, each) for at, source in enumerate(others, 1) for each in source.sentences]
-    if not places:
-        return None
-    hits = Index([each.text for _, each in places]).search(sentence.text, 1)
-    at, each = places[hits[0].number if hits else 0]
-    return at, each.quote.start
+def _partners(source: Source, others: list[Source]) -> dict[int, tuple[int, int]]:
+    """For each sentence that has one, by its number, the sentence of another passage that is nearest to it: which
+    source (from 1), and where the sentence starts in its document."""
+    places = [(at, each) for at, other in enumerate(others, 1) for each in other.sentences]
+    index = Index([each.text for _, each in places])
+    hits = {each.number: index.search(each.text, 1) for each in source.sentences} if places else {}
+    near = {number: places[found[0].number] for number, found in hits.items() if found and found[0].cosine >= _ALIKE}
+    return {number: (at, each.quote.start) for number, (at, each) in near.items()}

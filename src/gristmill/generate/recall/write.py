@@ -18,6 +18,7 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.recall.checks import check_answer, check_first, check_next
 from gristmill.generate.recall.claims import Claim, falsified
 from gristmill.generate.recall.group import Group, Turn, marks_of, sample_of
+from gristmill.generate.recall.hints import hints
 from gristmill.generate.recall.lines import Written, spoken
 from gristmill.generate.recall.stages import RecallConfig
 from gristmill.generate.recall.talk import offered
@@ -83,7 +84,7 @@ async def _structured(writer: Writer, config: RecallConfig, group: Group, claim:
     values = {
         "passages": group.shown(),
         "begin": group.placed(pair) if group.way == "comparison" else group.begin.text,
-        "claim": claim.text if claim else "",
+        **hints(group, claim, writer.ctx),
         "turns": config.turns,
         "language": writer.language.name,
     }
