@@ -1,16 +1,17 @@
 """A run's data set, and the trail behind it: what every record came from, and where it was dropped.
 
 The data set is what the run trains on first; else what it exports; else the samples of its last stage that gave any.
-All is read from the run's folder, row by row, and held as a few strings a record.
+All is read from the run's folder, row by row, and held as a few strings a record; nothing is, until it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -29,8 +30,7 @@ WIDTH = 160
 """Characters of a sample that are told."""
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A sample of a data set, as two versions are compared."""
 
     id: str
@@ -40,8 +40,7 @@ class Item:
     words: str
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """Where a record came from."""
 
     type: str
@@ -54,34 +53,78 @@ class Trail:
     """All records of a run by id, and what was dropped where."""
 
     folder: RunFolder
-    made: dict[str, Made] = field(default_factory=dict)
-    dropped: dict[str, dict[str, str]] = field(default_factory=dict)  # id -> stage -> reason
-    files: dict[str, str] = field(default_factory=dict)  # path -> sha256
-    paths: dict[str, str] = field(default_factory=dict)  # id of a file -> path
-    items: list[Item] = field(default_factory=list)
-    version: str = ""
-    stages: tuple[str, ...] = ()  # whose samples the data set is
 
     @cached_property
     def recipe(self) -> Loaded:
         return load_recipe(self.folder.path / "recipe.yaml", base=Path(self.folder.manifest["base"]))
 
-    @classmethod
-    def of(cls, folder: RunFolder) -> Trail:
-        trail = cls(folder)
-        outputs = folder.outputs()
-        trail.stages = trail._data(outputs)
-        given: dict[str, Item] = {}
-        for name, output in outputs.items():
-            trail._read(name, output, given)
-        last = {row["id"]: row for name in trail.stages for row in rows(outputs[name].records)}
-        trail.version = version_of(_version_part(row) for row in last.values() if row["type"] == Sample.type)
-        for row in last.values():
-            if row["type"] == Sample.type:
-                item, kind = _item(row)
-                members = [given[parent] for parent in row["parents"] if parent in given] if kind == JOINED else []
-                trail.items += members or [item]
-        return trail
+    @cached_property
+    def _outputs(self) -> dict[str, Output]:
+        return self.folder.outputs()
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that give the data set."""
+        return self._data(self._outputs)
+
+    @property
+    def digests(self) -> list[str]:
+        """Equal where two runs' data sets are the same records."""
+        return [self._outputs[name].digest for name in self.stages]
+
+    @cached_property
+    def version(self) -> str:
+        return version_of({row["id"]: _version_part(row) for row in self._rows()}.values())
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """The samples of the data set; in place of a conversation those that were joined to it."""
+        joined = {parent: None for row in self._rows() if _kind(row) == JOINED for parent in row["parents"]}
+        members = {
+            row["id"]: _item(row)
+            for output in (self._outputs.values() if joined else ())
+            for row in rows(output.records)
+            if row["id"] in joined
+        }
+        found: dict[str, Item] = {}
+        for row in self._rows():
+            parts = [members[parent] for parent in row["parents"] if parent in members] if _kind(row) == JOINED else []
+            found |= {item.id: item for item in parts or [_item(row)]}
+        return list(found.values())
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """The samples of the data set as they lie; those of several rounds may come more than once."""
+        for name in self.stages:
+            yield from (row for row in rows(self._outputs[name].records) if row["type"] == Sample.type)
+
+    @cached_property
+    def made(self) -> dict[str, Made]:
+        found: dict[str, Made] = {}
+        for node, output in self._outputs.items():
+            for row in rows(output.records):
+                if row["id"] not in found:
+                    origin = orjson.loads(row["origin"]) if row["origin"] else {}
+                    stage = intern(entry_of(origin.get("stage") or node))
+                    found[row["id"]] = Made(intern(row["type"]), tuple(row["parents"]), stage)
+        return found
+
+    @cached_property
+    def dropped(self) -> dict[str, dict[str, str]]:
+        """Id -> stage -> reason."""
+        found: dict[str, dict[str, str]] = {}
+        for node, output in self._outputs.items():
+            for row in output.rejects():
+                found.setdefault(row["id"], {})[intern(entry_of(node))] = intern(row["reason"])
+        return found
+
+    @cached_property
+    def files(self) -> dict[str, File]:
+        """By id."""
+        return {file.id: file for output in self._outputs.values() for file in output.only(File)}
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        return frozenset(file.path for file in self.files.values())
 
     def _data(self, outputs: dict[str, Output]) -> tuple[str, ...]:
         """The stages that give the data set."""
@@ -115,21 +158,6 @@ class Trail:
     def _rounds(self, need: str) -> list[str]:
         return self.recipe.repeat.sources(need, at=0) if self.recipe.repeat else [need]
 
-    def _read(self, node: str, output: Output, given: dict[str, Item]) -> None:
-        for row in rows(output.records):
-            if row["id"] not in self.made:
-                origin = orjson.loads(row["origin"]) if row["origin"] else {}
-                stage = entry_of(origin.get("stage") or node)
-                self.made[row["id"]] = Made(row["type"], tuple(row["parents"]), stage)
-                if row["type"] == File.type:
-                    body = orjson.loads(row["body"])
-                    self.files[body["path"]] = body["sha256"]
-                    self.paths[row["id"]] = body["path"]
-            if row["type"] == Sample.type:
-                given[row["id"]] = _item(row)[0]
-        for row in output.rejects():
-            self.dropped.setdefault(row["id"], {})[entry_of(node)] = row["reason"]
-
 
 def entry_of(node: str) -> str:
     """The recipe's name of a stage: without the round, and without the part of a kind made of several."""
@@ -148,13 +176,17 @@ def _split(row: dict[str, Any]) -> str:
     return str(orjson.loads(row["marks"]).get("split", TRAIN))
 
 
-def _item(row: dict[str, Any]) -> tuple[Item, str]:
+def _kind(row: dict[str, Any]) -> str:
+    return str(orjson.loads(row["body"])["kind"])
+
+
+def _item(row: dict[str, Any]) -> Item:
     body = orjson.loads(row["body"])
     turns = list(_turns(body))
     asked = next((text for role, text in turns if role == "user"), "")
     words = " ".join(" / ".join(text for _, text in turns).split()) or body["text"]
     slot = f"{body['form']} {body['kind']} {question_key(asked)}" if asked else ""
-    return Item(row["id"], said(body), _split(row), slot, words[:WIDTH]), body["kind"]
+    return Item(row["id"], said(body), _split(row), slot, words[:WIDTH])
 
 
 def _turns(body: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -47,7 +47,7 @@ def _largest(found: Mapping[str, list[Item]]) -> list[tuple[str, list[Item]]]:
 
 def versions(folders: Sequence[RunFolder], names: Sequence[str]) -> list[dict[str, Any]]:
     """Each later run's data set beside the first's; of runs without samples nothing."""
-    trails = [Trail.of(folder) for folder in folders]
+    trails = [Trail(folder) for folder in folders]
     first = trails[0]
     return [
         {
@@ -59,13 +59,16 @@ def versions(folders: Sequence[RunFolder], names: Sequence[str]) -> list[dict[st
             **changes(first, trail).told(),
         }
         for name, trail in zip(names[1:], trails[1:], strict=True)
-        if first.items or trail.items
+        if first.stages or trail.stages
     ]
 
 
 def changes(old: Trail, new: Trail) -> Changes:
     """From an older version to a newer one."""
     found = Changes()
+    if old.digests == new.digests:
+        found.same = len(new.items)
+        return found
     went, came = _unmatched(old.items, new.items, found)
     left = {item.id: item for item in went}
     slots: dict[str, list[Item]] = defaultdict(list)
@@ -141,9 +144,9 @@ def _cause(name: str, of: Trail, here: Trail) -> str:
     made = of.made.get(name)
     if made is None:
         return ""
-    if name in of.paths:
-        path = of.paths[name]
-        return f"source changed: {path}" if path in here.files else f"source not there: {path}"
+    if name in of.files:
+        path = of.files[name].path
+        return f"source changed: {path}" if path in here.paths else f"source not there: {path}"
     for parent in made.parents:
         if parent not in here.made:
             if cause := _cause(parent, of, here):
