@@ -93,6 +93,7 @@ training:
     + SYSTEM
     + "  emotions: [FEAR, TRUST]\n  pick_emotion: False\n  include_chunk_in_prompt: True\n"
     + "  to_include_features: [Initiating Event, Genre Tags]\n"
+    + "meta_datagen:\n  do_meta_datagen: True\n  meta_datagen_keys: [story_details]\n"
     + "archetypes:\n  generate_archetype: False\n  archetypes: ['THE HERO: bold', 'THE SAGE: wise']\n",
     "factual-datagen-pipeline": """
 no_flatten: [factual_sft, input_dirs]
@@ -124,6 +125,7 @@ factual_sft:
   hallucination: {prompts: prompt_overrides/hallucination, multi_source: True}
 factual_sft_settings:
   factual_chunk_size: 3000
+  factual_small_model: little/model
   factual_large_model: big/model
   factual_large_base_url: https://llm.example.org/v1
   final_assistant_prompts_no_rag: ['You know {context}.']
@@ -211,13 +213,14 @@ def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
     assert classifier["repeat"]["until"] == "agree.low >= 0.9" and classifier["repeat"]["times"] == 6
     assert "no causal model" in sorting.left["training.model_path"]
     _, story = converted(atk, "rptoolkit-pipeline")
+    assert story["stages"]["harvest"]["needs"] == ["rating"] and story["stages"]["lessons"]["kind"] == "curate.export"
     assert story["stages"]["features"]["fields"]["archetype"] == ["THE HERO", "THE SAGE"]
 
 
 def test_the_composition_keeps_one_role_a_model_and_one_setting_for_all_folders(atk: Path) -> None:
     made, recipe = converted(atk, "factual-datagen-pipeline")
     assert {name: spec["model"] for name, spec in recipe["models"].items()} == {
-        "writer": "big/model", "rag_writer": "other/model", "cleaner": "reader/model",
+        "writer": "big/model", "rag_writer": "other/model", "cleaner": "reader/model", "reader": "little/model",
     }  # fmt: skip
     stages = recipe["stages"]
     assert stages["read"]["paths"] == ["../atk/inputs/facts", "../atk/inputs/more"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.runs.from_augmentoolkit.config import Config
-from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, chunks, located, model
+from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, added, chunks, judged, located, model
 from gristmill.runs.from_augmentoolkit.pieces import GATES, WAYS, corrected, finished, recalled, retrieved, varied
 
 INNER = {
@@ -37,6 +37,7 @@ def everything(config: Config, project: Path) -> Parts:
     if "cleaner" in models:
         stages["mended"] = {"kind": "generate.clean", "model": "cleaner"}
     stages |= chunks(config, default=3000, size="factual_chunk_size")
+    stages |= judged(config, models, prefix="factual_", skip="rag_skip_filter_chunks")
     source = list(stages)[-1]
     stages |= varied(config, source, count="variation_generation_counts", inferred=True, writer=_as(models, "varier"))
     ways = _ways(config)
@@ -82,11 +83,8 @@ def _models(config: Config) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for role, prefix in sections.items():
         spec = model(config, role, "large", prefix=prefix)
-        twin = next((other for other, known in models.items() if known == spec), None)
-        if twin is None and f"{prefix}large_model" in config.values:
-            models[role] = spec
-        for place, to in config.carried.items():
-            config.carried[place] = to.replace(f"models.{role}.", f"models.{twin or role}.")
+        if f"{prefix}large_model" in config.values:
+            added(config, models, role, spec)
     if "pdf_cleaning_small_model" in config.values:
         models["cleaner"] = model(config, "cleaner", "small", prefix="pdf_cleaning_")
     return models or {"writer": model(config, "writer", "large")}

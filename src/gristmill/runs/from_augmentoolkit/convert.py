@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from gristmill.core.errors import ConfigError
-from gristmill.runs.from_augmentoolkit.config import read_config
+from gristmill.runs.from_augmentoolkit.config import Config, read_config
 from gristmill.runs.from_augmentoolkit.keys import why_not
-from gristmill.runs.from_augmentoolkit.parts import REPEAT
+from gristmill.runs.from_augmentoolkit.parts import REPEAT, Stages
 from gristmill.runs.from_augmentoolkit.pipelines import BUILDERS, ELSEWHERE
 
 
@@ -33,6 +33,7 @@ def convert(path: Path, project: Path) -> Converted:
         known = f"These convert: {', '.join(BUILDERS)}."
         raise ConfigError(f"the pipeline {config.pipeline} is no recipe here", ELSEWHERE.get(config.pipeline, known))
     models, stages = builder(config, project)
+    _harvest(config, stages)
     for name in list(config.rest()):
         config.leave(name, why_not(name))
     repeat = models.pop(REPEAT, None)
@@ -42,6 +43,16 @@ def convert(path: Path, project: Path) -> Converted:
         recipe, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
     return Converted(text, config.carried, config.left)
+
+
+def _harvest(config: Config, stages: Stages) -> None:
+    """Prompts and answers as lessons for a writer, of all that came through."""
+    if config.take("do_meta_datagen", "stages.harvest", False):
+        ends = ("curate.export", "evaluate.agreement")
+        through = [name for name, stage in stages.items() if stage["kind"] not in ends]
+        stages["harvest"] = {"kind": "generate.harvest", "needs": through[-1:]}
+        stages["lessons"] = {"kind": "curate.export", "name": "lessons", "formats": ["openai"]}
+        config.leave("meta_datagen_keys", "the answers of all stages are taken; stages.harvest.of names some")
 
 
 def _name(path: Path) -> str:

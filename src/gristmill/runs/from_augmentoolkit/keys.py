@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-SMALL = (
-    "the small model only judged chunks; what comes of an unsuitable one is dropped by curate.filter and curate.ground"
-)
+SMALL = "one small model judges the chunks for all stages: stages.suitable"
 TEMPLATE = "training, export and serving use the model's own chat template, so that what is served is what was trained"
 RUNPOD = "machines are not rented; `train.sft` trains where the run is: recipes/handbook.yaml shows it"
 HUB = "data is not pushed; `gristmill export` writes folders with cards"
@@ -25,7 +23,7 @@ NOWHERE = {
     "do_meta_datagen|meta_datagen_.*": HARVEST,
     "hub_path|private|push_to_hub|.*hub_.*|huggingface_token": HUB,
     "use_gutenberg|start_url|max_books|max_failures": "nothing is downloaded: put the files into a folder",
-    "skip_.*|.*_skip_filter_chunks": "no model judges chunks; curate.filter and curate.ground judge what comes of them",
+    "skip_.*": "there is no such stage in this recipe",
     "small_.*|.*_small_.*|.*cost.*small.*": SMALL,
     "cost_.*|.*_cost_.*": "there is no model of that size in this recipe",
     "do_train|runpod_api_key|pod_id|do_run|server_type|base_model|is_mistral_derived_model|other_.*_kwargs": RUNPOD,

@@ -70,6 +70,24 @@ def chunks(config: Config, *, default: int, size: str = "chunk_size") -> Stages:
     return stages
 
 
+def judged(config: Config, models: dict[str, Any], *, prefix: str = "", skip: str = "skip_filter_chunks") -> Stages:
+    """The small model says of each chunk whether there is something in it to teach, before anything is paid for it."""
+    if config.take(skip, "stages.suitable", False):
+        return {}
+    role = added(config, models, "reader", model(config, "reader", "small", prefix=prefix))
+    return {"suitable": {"kind": "curate.judge_chunks", "model": role, "votes": 1, "temperature": 0.0}}
+
+
+def added(config: Config, models: dict[str, Any], role: str, spec: dict[str, Any]) -> str:
+    """A role of the recipe; one that is another's twin is that other."""
+    twin = next((other for other, known in models.items() if known == spec), None)
+    if twin is None:
+        models[role] = spec
+    for place, to in config.carried.items():
+        config.carried[place] = to.replace(f"models.{role}.", f"models.{twin or role}.")
+    return twin or role
+
+
 def folder(config: Config, project: Path) -> str:
     return located(config, project, config.take("input_dir", "stages.read.paths"))
 

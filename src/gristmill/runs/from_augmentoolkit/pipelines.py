@@ -9,7 +9,7 @@ from typing import Any
 
 from gristmill.runs.from_augmentoolkit.composition import everything
 from gristmill.runs.from_augmentoolkit.config import Config
-from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, chunks, documents, folder, model
+from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, chunks, documents, folder, judged, model
 from gristmill.runs.from_augmentoolkit.pieces import GATES, WAYS, corrected, finished, recalled, retrieved, varied
 from gristmill.runs.from_augmentoolkit.sorting import classifier
 from gristmill.runs.from_augmentoolkit.story import roleplay
@@ -19,6 +19,7 @@ def variations(config: Config, project: Path) -> Parts:
     """repvar-pipeline."""
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=4000)
+    stages |= judged(config, models)
     return models, stages | varied(config, list(stages)[-1], count="variation_generator_count")
 
 
@@ -26,6 +27,7 @@ def recall(config: Config, project: Path) -> Parts:
     """recall-multi-source-pipeline."""
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=3000)
+    stages |= judged(config, models)
     stages |= {"questions": recalled(config, [_way(config)]), **GATES}
     return models, stages | finished(config, "final_assistant_prompts_no_rag")
 
@@ -40,6 +42,7 @@ def questions(config: Config, project: Path) -> Parts:
     """factual-gen-indiv-pipeline: the one that validates."""
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=3000)
+    stages |= judged(config, models)
     config.take("prompts", "stages.questions.ways")
     stages["questions"] = {"kind": "generate.qa", "model": "writer", "per_chunk": 4}
     if not config.take("skip_repair_qa_tuples", "stages.repaired", False):
@@ -63,6 +66,7 @@ def retrieval(config: Config, project: Path) -> Parts:
     """rag-data-pipeline."""
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=4000)
+    stages |= judged(config, models)
     stages["questions"] = {"kind": "generate.qa", "model": "writer"}
     stages |= {**GATES, "ground": {"kind": "curate.ground"}}
     return models, stages | retrieved(config, ["ground", "chunks"])
@@ -72,6 +76,7 @@ def corrections(config: Config, project: Path) -> Parts:
     """correction-pipeline."""
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=3000)
+    stages |= judged(config, models)
     stages["questions"] = {"kind": "generate.qa", "model": "writer"}
     stages |= {**GATES, "ground": {"kind": "curate.ground"}}
     return models, stages | corrected(["ground"])
