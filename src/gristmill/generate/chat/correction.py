@@ -35,7 +35,7 @@ from gristmill.generate.spans import AnswerSpan, pick
 from gristmill.generate.wording import holds
 from gristmill.generate.writer import Writer
 
-_TOKENS = 500
+_TOKENS = 640
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ is refused. Were only domain data thought about, a model would take its topics f
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, create_model
@@ -29,18 +28,18 @@ _COPY = 60  # characters of an answer that a thought may not hold whole
 _NEXT_TURN = re.compile(r"^\s*(?:user|assistant|system|human)\s*:", re.IGNORECASE | re.MULTILINE)
 
 
-def schema(most: int) -> type[BaseModel]:
-    """A thought in steps: bounded, so that none runs on."""
+def schema(most: int, answer: str) -> type[BaseModel]:
+    """A thought in steps: bounded, so that none runs on; each leads further, and all of them to the answer."""
+
+    def lead(steps: list[str]) -> list[str]:
+        if len({" ".join(each.casefold().split()) for each in steps}) < len(steps):
+            raise ValueError("two steps say the same: each must lead further")
+        check_leads("\n".join(steps), answer)
+        return steps
+
     step = Annotated[str, Field(min_length=8, max_length=_STEP)]
-    steps = Annotated[list[step], Field(min_length=2, max_length=most), AfterValidator(distinct_steps)]
+    steps = Annotated[list[step], Field(min_length=2, max_length=most), AfterValidator(lead)]
     return create_model("Thinking", steps=(steps, ...))
-
-
-def distinct_steps(steps: list[str]) -> list[str]:
-    said = Counter(" ".join(step.casefold().split()) for step in steps)
-    if any(count > 1 for count in said.values()):
-        raise ValueError("two steps say the same: each must lead further")
-    return steps
 
 
 def check_leads(thought: str, answer: str) -> str:
@@ -86,14 +85,12 @@ async def _think(config: ThoughtsConfig, model: Model, asked: list[Message], ans
             temperature=config.temperature,
             stop=("\n",),
         )
+    most = 60 + _STEP_TOKENS * config.steps
     parsed = await model.structured(
-        asked, schema(config.steps), max_tokens=60 + _STEP_TOKENS * config.steps, temperature=config.temperature
+        asked, schema(config.steps, answer), max_tokens=most, temperature=config.temperature
     )
-    try:
-        thought = check_leads("\n".join(parsed.value.steps), answer)  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise Reject("invalid thought", str(error)) from error
-    return Parsed(thought, parsed.answer, parsed.calls)
+    steps: list[str] = parsed.value.steps  # type: ignore[attr-defined]
+    return Parsed(check_leads("\n".join(steps), answer), parsed.answer, parsed.calls)
 
 
 def _thoughtful(message: Message, thought: Thought) -> Message:

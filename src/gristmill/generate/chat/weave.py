@@ -34,7 +34,7 @@ from gristmill.generate.writer import Writer
 LEAST = 2
 """Turns of a conversation."""
 
-_TURN_TOKENS = 160
+_TURN_TOKENS = 240
 
 
 class Turn(BaseModel):
