@@ -147,6 +147,15 @@ class StepContext(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier run of the workspace came to; `digest` stands for its records, which are read from disk."""
+
+    name: str
+    digest: str
+    records: Iterable[Record]
+
+
 class PassContext(StepContext, Protocol):
     """A pass sees the whole set, and may keep files in `folder`, which survives a kill and is handed back on resume."""
 
@@ -160,6 +169,10 @@ class PassContext(StepContext, Protocol):
 
     def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """The stored answers under some keys (`Origin.calls`) with what was asked; unknown keys are left out."""
+        ...
+
+    def earlier(self, runs: Sequence[str] | None) -> list[Earlier]:
+        """Runs of this workspace that hold samples: those named, or the last of every other recipe before this one."""
         ...
 
     def stopping(self) -> bool:

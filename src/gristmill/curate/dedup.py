@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from gristmill.core.records import Record, Sample
+from gristmill.core.records import Record
 from gristmill.core.stage import Dropped, PassContext, PassResult
-from gristmill.curate.originals import originals
+from gristmill.curate.originals import Samples, originals
 from gristmill.curate.stages import DedupConfig
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """The samples among some records, read again each time."""
-
-    records: Iterable[Record]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (record for record in self.records if isinstance(record, Sample))
-
-
 def run(config: DedupConfig, records: Iterable[Record], _ctx: PassContext) -> PassResult:
-    found = originals(_Samples(records), threshold=config.threshold, size=config.shingle, near=config.near)
+    found = originals(Samples(records), threshold=config.threshold, size=config.shingle, near=config.near)
     for sample, original in found:
         if original is None:
             yield sample

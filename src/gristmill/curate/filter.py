@@ -4,12 +4,12 @@ anything in an answer that is rejected, or rated as undesirable: it is there as 
 from __future__ import annotations
 
 import re
-from functools import cache
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Record, Sample
 from gristmill.core.stage import StepContext
 from gristmill.core.thoughts import parted
+from gristmill.curate.language import identifier
 from gristmill.curate.leak import leaked
 from gristmill.curate.stages import FilterConfig, Length
 from gristmill.curate.words import fold, plain, words
@@ -107,18 +107,11 @@ def _repetition(text: str, source: str) -> None:
         raise Reject("repetition", loop[:200])
 
 
-@cache
-def _identifier() -> object:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
 def _language(text: str, language: str) -> None:
     """Only where the detector is sure: short and name-heavy texts read as anything."""
     if sum(c.isalpha() for c in text) < _MIN_LETTERS:
         return
-    found, probability = _identifier().classify(text)  # type: ignore[attr-defined]
+    found, probability = identifier().classify(text)
     if found != language and probability >= _SURE:
         raise Reject("wrong language", f"{found} instead of {language}: {text[:200]}")
 

@@ -20,6 +20,7 @@ from gristmill.curate.words import plain
 PERMUTATIONS, SEED = 128, 42
 RECALL = 0.999  # of pairs that lie exactly at the threshold; more alike ones are found almost surely
 SHORT_ANSWER = 12  # words
+LAYOUT = 1  # of sketches and digests, where they are kept for another run
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 

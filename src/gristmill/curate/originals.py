@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from gristmill.core.records import Sample
+from gristmill.core.records import Record, Sample
 from gristmill.curate.hashed import Hashes
 from gristmill.curate.likeness import PERMUTATIONS, Compared, bands_for, jaccard, said_in, sketches
 
@@ -32,6 +32,16 @@ class Original:
     id: str
     likeness: float
     exact: bool = False
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples among the records of a pass, read again each time."""
+
+    records: Iterable[Record]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (record for record in self.records if isinstance(record, Sample))
 
 
 def batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
@@ -99,7 +109,7 @@ class Sketched:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class Given:
     """What is there already: sketched before, and read again only where it matters."""
 
     sketched: Sketched
@@ -157,20 +167,20 @@ def originals(
     threshold: float,
     size: int,
     near: bool = True,
-    earlier: Earlier | None = None,
+    given: Given | None = None,
 ) -> Iterator[tuple[Sample, Original | None]]:
-    """Each sample and what it repeats, of those before it and of the `earlier` ones. `samples` are iterated twice."""
+    """Each sample and what it repeats, of those before it and of those `given`. `samples` are iterated twice."""
     mine = Sketched.of(samples, size, near=near)
-    sketched = Sketched.joined([earlier.sketched, mine], near=near) if earlier else mine
-    given = len(sketched) - len(mine)
+    sketched = Sketched.joined([given.sketched, mine], near=near) if given else mine
+    before = len(sketched) - len(mine)
     firsts = sketched.firsts()
     groups, many = sketched.groups(threshold)
     suspect: NDArray[np.bool_] = np.any(groups >= 0, axis=1)
     repeated = np.zeros(len(sketched), np.bool_)
     repeated[firsts[firsts != np.arange(len(firsts))]] = True
     kept, names = _Kept(sketched, groups, many, threshold), dict[int, str]()
-    reread = chain(earlier.samples, samples) if earlier and (suspect[:given] | repeated[:given]).any() else samples
-    at = 0 if reread is not samples else given
+    reread = chain(given.samples, samples) if given and (suspect[:before] | repeated[:before]).any() else samples
+    at = 0 if reread is not samples else before
     for batch in batches(reread):
         places = range(at, at + len(batch))
         at += len(batch)
@@ -181,10 +191,10 @@ def originals(
             if first != place:
                 found = Original(names[first], 1.0, exact=True)
             elif place in shingled:
-                found = kept.original(place, sample.id, *shingled[place], given=place < given)
+                found = kept.original(place, sample.id, *shingled[place], given=place < before)
             if repeated[place]:
                 names[place] = sample.id
-            if place >= given:
+            if place >= before:
                 yield sample, found
 
 

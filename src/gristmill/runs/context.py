@@ -19,10 +19,12 @@ from gristmill.core.events import EventLog
 from gristmill.core.logs import log
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Checkpoint, Record, digest_of
+from gristmill.core.stage import Earlier
 from gristmill.llm.client import Client
 from gristmill.llm.spec import LocalSpec, RemoteSpec, fallback_of
 from gristmill.models.weights import Weights, locate
 from gristmill.runs.ancestors import Records
+from gristmill.runs.earlier import earlier_runs
 from gristmill.runs.folder import Counts, RunFolder
 from gristmill.runs.plan import Node, Plan
 from gristmill.runs.workspace import Workspace
@@ -177,6 +179,9 @@ class Context:
 
     def calls(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         return self._current.workspace.store.calls(keys)
+
+    def earlier(self, runs: Sequence[str] | None) -> list[Earlier]:
+        return earlier_runs(self._current.workspace, self._current.folder, runs)
 
     def stopping(self) -> bool:
         return self._current.stopping()

@@ -1,0 +1,14 @@
+"""Which language a text is in, by py3langid (naive Bayes over byte sequences, Lui and Baldwin 2012)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+@cache
+def identifier() -> Any:
+    """The detector, loaded once: `classify` gives a language and its probability, `rank` all of them."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
