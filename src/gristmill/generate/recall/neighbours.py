@@ -6,7 +6,7 @@ the sentence of another passage that goes with it. So a step later needs nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -78,9 +78,11 @@ def _groups(config: RecallConfig, anchor: Chunk, corpus: Corpus, ctx: PassContex
     near = corpus.near(anchor.text[:_QUERY], config.sources, vector=None if vector is None else str(vector))
     others = [chunk for chunk in near if chunk.id != anchor.id][: config.sources - 1]
     sources = [source, *_readable(others, ctx)]
-    partners = _partners(source, sources[1:])
+    partners, fitness = _partners(source, sources[1:]), _fitness(source)
     for way in config.ways:
-        begun = [each for each in _first_sentences(source, way, ctx) if way != "comparison" or each.number in partners]
+        begun = [each for each in source.sentences if _may_begin(each, way, partners)]
+        ctx.rng(anchor, way).shuffle(begun)
+        begun.sort(key=lambda each: fitness[each.number])
         ctx.count(**{f"{way}: no sentence to begin from": max(0, config.per_chunk - len(begun))})
         for sentence in begun[: config.per_chunk]:
             goes_with: JsonValue = [*partners[sentence.number]] if sentence.number in partners else None
@@ -94,17 +96,20 @@ def _readable(chunks: list[Chunk], ctx: PassContext) -> Iterator[Source]:
             yield whole_source(chunk, ctx)
 
 
-def _first_sentences(source: Source, way: Way, ctx: PassContext) -> list[Sentence]:
-    """Sentences to begin from: in an order by seed, those first that say of whom they speak, and hold something to ask
-    for. What takes something wrong for granted needs a number that can be changed."""
-    fit = [each for each in source.sentences if way != "false_premise" or numbered(each.text)]
-    ctx.rng(source.chunk, way).shuffle(fit)
+def _may_begin(sentence: Sentence, way: Way, partners: Collection[int]) -> bool:
+    """What takes something wrong for granted needs a number that can be changed; what compares, something alike."""
+    if way == "false_premise":
+        return numbered(sentence.text)
+    return way != "comparison" or sentence.number in partners
 
-    def later(each: Sentence) -> tuple[bool, bool]:
-        asked = pick(each.text, language=source.chunk.language, names=source.names)
-        return opens_with_pronoun(each.text), not asked
 
-    return sorted(fit, key=later)
+def _fitness(source: Source) -> dict[int, tuple[bool, bool]]:
+    """By its number, whether a sentence does not say of whom it speaks, and whether it holds nothing to ask for."""
+    language, names = source.chunk.language, source.names
+    return {
+        each.number: (opens_with_pronoun(each.text), not pick(each.text, language=language, names=names))
+        for each in source.sentences
+    }
 
 
 def _partners(source: Source, others: list[Source]) -> dict[int, tuple[int, int]]:
