@@ -7,7 +7,7 @@ import re
 SMALL = "one small model judges the chunks for all stages: stages.suitable"
 TEMPLATE = "training, export and serving use the model's own chat template, so that what is served is what was trained"
 RUNPOD = "machines are not rented; `train.sft` trains where the run is: recipes/handbook.yaml shows it"
-HUB = "data is not pushed; `gristmill export` writes folders with cards"
+HUB = "data is not pushed; a model is, by `gristmill export RUN --format hf --push NAME`"
 HARVEST = "add a stage generate.harvest: recipes/writer.yaml"
 SUBSETS = "the questions of all are drawn together: stages.subset, stages.questions.anchors"
 GENERIC = "general chats are files here: an ingest.samples stage, and curate.mix by tokens, as in recipes/thoughts.yaml"
