@@ -27,7 +27,8 @@ T = TypeVar("T")
 _WARM = 0.8  # temperature of further lines, where the recipe's own is lower
 _VERDICT_TOKENS = 60
 _TERM = 60  # characters of an aspect
-WHOLE = "(the whole text)"
+_STEP = 100  # characters: a text may be twice as long as its original, counted in such steps: few schemas for many rows
+WHOLE = "none; the whole text is meant"
 """Stands for the aspect where a label is about all of a text."""
 
 
@@ -96,7 +97,7 @@ class Job:
     async def texts(self, name: str, part: str, sample: Sample, **values: object) -> list[Offer]:
         """What the model offers: in one structured answer, or one line a call."""
         values |= {"text": sample.text, "aspect": self.aspect(sample), "count": self.config.variants}
-        longest = _TERM if part == "terms" else 2 * len(sample.text) + 80
+        longest = _TERM if part == "terms" else -(-len(sample.text) // _STEP) * 2 * _STEP
         tokens = 60 + self.config.variants * (30 if part == "terms" else len(sample.text))
         if self.config.ask == "structured":
             prompt = self.ctx.prompt(name)
