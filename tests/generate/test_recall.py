@@ -270,6 +270,23 @@ async def test_an_answer_with_a_number_that_nothing_says_is_refused() -> None:
     assert "nothing says 4711" in caught.value.detail
 
 
+@pytest.mark.parametrize(("language", "refused"), [("en", True), ("de", False), ("fr", False)])
+async def test_an_answer_with_a_name_that_nothing_says_is_refused_where_capitals_tell_names(
+    language: str, refused: bool
+) -> None:
+    def say(text: str) -> str:
+        return "It was the work of old Pell Arden." if "Question:" in text else line(text)
+
+    settings = config("open", ask="line", language=language)
+    if refused:
+        with pytest.raises(Reject) as caught:
+            await written(settings, say)
+        assert "nothing says Arden" in caught.value.detail
+    else:
+        sample, _ = await written(settings, say)
+        assert sample.language == language
+
+
 @pytest.mark.parametrize(("language", "short"), [("en", True), ("Welsh", False)])
 async def test_a_talk_goes_on_by_offers_that_are_accepted_or_not(language: str, short: bool) -> None:
     settings = config("followup", ask="line", turns=5, language=language)

@@ -11,6 +11,7 @@ from gristmill.generate.recall.claims import Claim, says
 from gristmill.generate.recall.group import Group, in_full
 from gristmill.generate.recall.hints import names_of
 from gristmill.generate.source import Sentence
+from gristmill.generate.spans import names_in
 from gristmill.generate.wording import check_question, speaks_of_text
 
 _LONGEST_QUESTION, _LONGEST_ANSWER = 280, 1200  # characters
@@ -49,16 +50,20 @@ def _check_vague(text: str, group: Group) -> str:
     return check_next(text)
 
 
-def check_answer(text: str, *, group: Group, claim: Claim | None, question: str, facts: Iterable[Sentence]) -> str:
-    """An answer in whole sentences; every number in it stands in the facts or in the question. A wrong claim is put
-    right, a vague thing is named."""
+def check_answer(
+    text: str, *, group: Group, claim: Claim | None, question: str, facts: Iterable[Sentence], names_tell: bool
+) -> str:
+    """An answer in whole sentences; every number in it stands in the facts or in the question, and every name where
+    capitals tell names. A wrong claim is put right, a vague thing is named."""
     known = [*facts]
+    given = " ".join([question, *(source.place for source in group.sources), *(in_full(each) for each in known)])
     if not 2 <= len(text) <= _LONGEST_ANSWER:
         raise ValueError("write one to three whole sentences")
     if speaks_of_text(text) or ANSWER.casefold() in text.casefold():
         raise ValueError("write the answer alone, and do not speak of a text")
-    numbers = set(re.findall(r"\d+", " ".join([question, *(in_full(each) for each in known)])))
-    if new := [number for number in re.findall(r"\d+", text) if number not in numbers]:
+    new = [number for number in re.findall(r"\d+", text) if number not in re.findall(r"\d+", given)]
+    new += [name for name in sorted(names_in([text])) if names_tell and not _holds(given, name)]
+    if new:
         raise ValueError(f"nothing says {new[0]}: use the facts alone")
     if claim and not says(text, claim.right):
         raise ValueError(f"the answer does not say what is right: {claim.right}")

@@ -9,6 +9,7 @@ from gristmill.generate.recall.claims import Claim, says
 from gristmill.generate.recall.group import Group, in_full
 from gristmill.generate.source import Sentence
 from gristmill.generate.spans import names_in, pick
+from gristmill.generate.writer import Writer
 
 DETAILS = (
     "what it cost",
@@ -27,9 +28,17 @@ DETAILS = (
 """Details that documents seldom tell. Whether these do is for the proof to find out."""
 
 
+_NOUNS = frozenset({"de", "lb"})  # languages that write every noun with a capital
+
+
 def names_of(sentence: Sentence) -> list[str]:
     """The words of a sentence that name somebody or some place."""
     return sorted(names_in([f"- {in_full(sentence)}"]))
+
+
+def names_tell(writer: Writer) -> bool:
+    """Whether capitals in an answer tell names, spelled as in its source: not in German, and not in a translation."""
+    return writer.language.code == writer.source.chunk.language and writer.language.code not in _NOUNS
 
 
 def hints(group: Group, claim: Claim | None, ctx: StepContext) -> dict[str, str]:

@@ -10,7 +10,7 @@ from gristmill.core.records import Origin
 from gristmill.generate.recall.checks import check_answer, check_first, check_next
 from gristmill.generate.recall.claims import Claim
 from gristmill.generate.recall.group import Group, Turn
-from gristmill.generate.recall.hints import hints
+from gristmill.generate.recall.hints import hints, names_tell
 from gristmill.generate.recall.stages import RecallConfig
 from gristmill.generate.recall.talk import offered
 from gristmill.generate.source import Sentence
@@ -68,7 +68,10 @@ class _Teller:
 
     async def answer(self, name: str, question: str, facts: Sequence[Sentence], shown: dict[str, str]) -> str:
         def check(text: str) -> str:
-            return check_answer(text, group=self.group, claim=self.claim, question=question, facts=facts)
+            told = names_tell(self.writer)
+            return check_answer(
+                text, group=self.group, claim=self.claim, question=question, facts=facts, names_tell=told
+            )
 
         return await self.line(name, check, {**shown, "question": question}, tokens=_ANSWER_TOKENS)
 

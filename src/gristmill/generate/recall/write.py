@@ -18,7 +18,7 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.recall.checks import check_answer, check_first, check_next
 from gristmill.generate.recall.claims import Claim, falsified
 from gristmill.generate.recall.group import Group, Turn, marks_of, sample_of
-from gristmill.generate.recall.hints import hints
+from gristmill.generate.recall.hints import hints, names_tell
 from gristmill.generate.recall.lines import Written, spoken
 from gristmill.generate.recall.stages import RecallConfig
 from gristmill.generate.recall.talk import offered
@@ -89,8 +89,10 @@ async def _structured(writer: Writer, config: RecallConfig, group: Group, claim:
         "language": writer.language.name,
     }
 
+    named = names_tell(writer)
+
     def checked(value: Any) -> tuple[Turn, ...]:
-        return _turns(value, group, claim)
+        return _turns(value, group, claim, named)
 
     parsed = await writer.model.structured(
         prompt.render(**values),
@@ -132,7 +134,7 @@ def _items(value: Any) -> list[Any]:
     return list(getattr(value, "turns", [value]))
 
 
-def _turns(value: Any, group: Group, claim: Claim | None) -> tuple[Turn, ...]:
+def _turns(value: Any, group: Group, claim: Claim | None, named: bool) -> tuple[Turn, ...]:
     """What a model said, checked; ValueError otherwise."""
     turns: list[Turn] = []
     for item in _items(value):
@@ -141,6 +143,13 @@ def _turns(value: Any, group: Group, claim: Claim | None) -> tuple[Turn, ...]:
         question = check_next(asked) if turns else check_first(asked, group=group, claim=claim)
         if group.way == "comparison" and len({group.place_of(each)[0] for each in rests_on}) < 2:
             raise ValueError("a comparison rests on sentences of two passages: name both in `sentences`")
-        answer = check_answer(item.answer.strip(), group=group, claim=claim, question=question, facts=group.sentences)
+        answer = check_answer(
+            item.answer.strip(),
+            group=group,
+            claim=claim,
+            question=question,
+            facts=group.sentences,
+            names_tell=named,
+        )
         turns.append(Turn(question, answer, rests_on, getattr(item, "opening", "").strip()))
     return tuple(turns)
