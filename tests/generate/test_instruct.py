@@ -180,6 +180,24 @@ async def test_each_round_evolves_what_the_one_before_gave() -> None:
     assert all("Write in: French" in asked for asked in stage._model.asked)
 
 
+@pytest.mark.parametrize(("wanted", "named"), [(None, "German"), ("fr", "French")])
+async def test_a_row_keeps_its_language_unless_the_recipe_names_another(wanted: str | None, named: str) -> None:
+    stage = context(lambda text, _: text.rpartition("\n")[2] + " Nenne zwei davon.")
+    seed = row(instruction="Nenne Gründe, warum Boote schwimmen.", language="de")
+    [made] = await evolve.run(evolve_config(rounds=1, language=wanted), seed, stage)
+    assert f"Write in: {named}" in stage._model.asked[0] and made.data["language"] == (wanted or "de")
+    data = [row(instruction=f"Sage {n} Sätze über Boote.", language="de") for n in range(3)]
+    [draw] = drawn(new_config(rows=1, shown=3), data)
+    assert (
+        draw.data["language"] == "de"
+        and "language" not in drawn(new_config(rows=1, shown=4), [*data, seed_of("en")])[0].data
+    )
+
+
+def seed_of(language: str) -> Draft:
+    return row(instruction="Say three things about boats.", language=language)
+
+
 @pytest.mark.parametrize(
     "said", ["Explain why boats float.", "Here is the rewritten prompt: Explain it all.", "", "Explain " + "it " * 200]
 )

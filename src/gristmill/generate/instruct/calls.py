@@ -20,7 +20,8 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.answer_fields import FieldSchema
 from gristmill.generate.instruct.stages import ToolCallsConfig
 from gristmill.generate.instruct.tools import Tool, json_of
-from gristmill.generate.source import Language, language_of
+from gristmill.generate.instruct.wording import language_for
+from gristmill.generate.source import Language
 
 T = TypeVar("T")
 _SYSTEM = (
@@ -70,8 +71,9 @@ class _Talk:
 
 
 async def write(config: ToolCallsConfig, record: Draft, ctx: StepContext) -> list[Sample]:
-    tool, language = Tool.model_validate(record.data["tool"]), language_of(config.language, "en")
+    row: Any = record.data["tool"]
     offered: Any = record.data["offered"]
+    tool, language = Tool.model_validate(row), language_for(config.language, row)
     shown = "\n".join(json_of(Tool.model_validate(other).shown()) for other in offered)
     number = int(str(record.data["number"]))
     talk = _Talk(config, ctx, ctx.model(config.model), tool, language, number)

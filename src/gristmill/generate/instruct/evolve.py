@@ -20,8 +20,8 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.columns import require
 from gristmill.generate.instruct.likeness import rouge_l, words_of
 from gristmill.generate.instruct.stages import EvolveConfig
-from gristmill.generate.instruct.wording import check_instruction
-from gristmill.generate.source import Language, language_of
+from gristmill.generate.instruct.wording import check_instruction, language_for
+from gristmill.generate.source import Language
 
 _COPY = 0.95  # ROUGE-L
 _ADDED = 60  # words that a round may add
@@ -37,7 +37,7 @@ async def run(config: EvolveConfig, record: Draft, ctx: StepContext) -> list[Dra
     text = record.data.get(config.column)
     if not isinstance(text, str) or not text.strip():
         raise Reject(f"no value for {config.column}")
-    language = language_of(config.language, "en")
+    language = language_for(config.language, record.data)
     made: list[Draft] = []
     for number in range(1, config.rounds + 1):
         before = made[-1] if made else record

@@ -11,14 +11,15 @@ import heapq
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from gristmill.core.errors import InputError
 from gristmill.core.records import Draft, Origin, Record, digest_of
 from gristmill.core.stage import Dropped, PassContext, PassResult, StepContext
 from gristmill.generate.columns import require
 from gristmill.generate.instruct.likeness import Known
 from gristmill.generate.instruct.stages import SelfInstructConfig
-from gristmill.generate.instruct.wording import check_instruction
-from gristmill.generate.source import language_of
+from gristmill.generate.instruct.wording import check_instruction, language_for
 
 _LONGEST = 150  # words of an instruction
 _TOKENS = 400
@@ -37,7 +38,13 @@ def draw(config: SelfInstructConfig, records: Iterable[Record], ctx: PassContext
     for number in range(config.rows):
         drawn = heapq.nsmallest(config.shown, seeds, key=lambda seed: digest_of([ctx.seed, number, seed.id]))
         shown = [_instruction(config, seed) for seed in drawn]
-        data = {"number": number, "shown": "\n".join(f"{n}. {text}" for n, text in enumerate(shown, 1))}
+        data: dict[str, JsonValue] = {
+            "number": number,
+            "shown": "\n".join(f"{n}. {text}" for n, text in enumerate(shown, 1)),
+        }
+        spoken = {seed.data.get("language") for seed in drawn}
+        if len(spoken) == 1:
+            data["language"] = spoken.pop()
         yield Draft(kind="drawn", data=data, parents=tuple(seed.id for seed in drawn))
 
 
@@ -47,7 +54,7 @@ def _instruction(config: SelfInstructConfig, draft: Draft) -> str:
 
 
 async def write(config: SelfInstructConfig, record: Draft, ctx: StepContext) -> list[Draft]:
-    prompt, language = ctx.prompt("instruct_new"), language_of(config.language, "en")
+    prompt, language = ctx.prompt("instruct_new"), language_for(config.language, record.data)
     parsed = await ctx.model(config.model).ask(
         prompt.render(shown=record.data["shown"], language=language.name),
         lambda text: check_instruction(text, most=_LONGEST),

@@ -17,7 +17,11 @@ class RowWriterConfig(StageConfig):
     """What the kinds of this family have in common that let a model write from rows."""
 
     model: Role = Field(description="The role that writes")
-    language: str = Field("en", min_length=2, description="Language to write in: ISO 639-1 or an English name")
+    language: str | None = Field(
+        None,
+        min_length=2,
+        description="Language to write in: ISO 639-1 or an English name; the row's `language`, else English",
+    )
     temperature: float = Field(0.8, ge=0, le=2, description="Sampling temperature")
 
 

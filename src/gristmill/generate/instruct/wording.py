@@ -1,8 +1,12 @@
-"""What an instruction must be before it becomes a row."""
+"""What an instruction must be before it becomes a row, and in which language it is written."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+from gristmill.generate.source import Language, language_of
 
 _BULLET = re.compile(r"^(?:[-*\u2022]|\d{1,3}[.)])\s+")
 _LABEL = re.compile(
@@ -32,3 +36,8 @@ def check_instruction(text: str, *, most: int) -> str:
     if _LOOP.search(text):
         raise ValueError("it repeats itself: say everything once")
     return text
+
+
+def language_for(wanted: str | None, row: Mapping[str, Any]) -> Language:
+    """The recipe's language, the row's own, or English."""
+    return language_of(wanted, str(row.get("language") or "en"))
