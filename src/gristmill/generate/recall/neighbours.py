@@ -83,7 +83,8 @@ def _groups(config: RecallConfig, anchor: Chunk, corpus: Corpus, ctx: PassContex
         begun = [each for each in source.sentences if _may_begin(each, way, partners)]
         ctx.rng(anchor, way).shuffle(begun)
         begun.sort(key=lambda each: fitness[each.number])
-        ctx.count(**{f"{way}: no sentence to begin from": max(0, config.per_chunk - len(begun))})
+        if (missing := config.per_chunk - len(begun)) > 0:
+            ctx.count(**{f"{way}: no sentence to begin from": missing})
         for sentence in begun[: config.per_chunk]:
             goes_with: JsonValue = [*partners[sentence.number]] if sentence.number in partners else None
             data: dict[str, JsonValue] = {"way": way, "begin": sentence.quote.start, "with": goes_with}

@@ -23,7 +23,9 @@ async def run(config: SystemConfig, record: Sample, ctx: StepContext) -> list[Sa
     unthought = bool(record.marks.get(MARK)) and drawn[2] < config.drop_thoughts
     if unthought and config.at_once:
         texts.append(config.at_once)
-    ctx.count(**{"with a system message" if texts else "without one": 1, "without thoughts": int(unthought)})
+    ctx.count(**{"with a system message" if texts else "without one": 1})
+    if unthought:
+        ctx.count(**{"thoughts taken": 1})
     messages = [_unthought(message, record) if unthought else message for message in record.messages]
     if texts:
         messages = _under("\n\n".join(_filled(text, config, record, ctx) for text in texts), messages)
