@@ -16,9 +16,10 @@ from gristmill.core.records import Report, Sample
 from gristmill.core.statements import wanted_of
 from gristmill.runs.advice import advice
 from gristmill.runs.execute import execute
-from gristmill.runs.folder import RunFolder
+from gristmill.runs.folder import Counts, Output, RunFolder, Writer
 from gristmill.runs.identity import identify
 from gristmill.runs.plan import Plan, make_plan
+from gristmill.runs.report.reports import numbers
 from gristmill.runs.workspace import Workspace
 
 LOOP: dict[str, Any] = {
@@ -110,3 +111,18 @@ def test_the_exam_is_found_and_what_it_asks_is_dropped(project: Project, workspa
     assert all(sample.question != asked for sample in output if isinstance(sample, Sample))
     project.write("exam.jsonl", json.dumps({**line, "question": "Who lives there?"}))
     assert identify(plan(project, stages, models=MODELS), workspace).fingerprint != first
+
+
+def test_other_reports_are_told_in_figures(project: Project) -> None:
+    """As they lie in a run's folder; exams and maps have sections of their own."""
+    reports = [
+        Report(title="Agreement", data={"rounds": 3, "checks": {"sound": {"n": 4, "kappa": None}, "all": {"n": 5}}}),
+        Report(title="Exam", data={"arms": {"tuned": {"right": 3}}}),
+    ]
+    output = Output(project.folder / "stages" / "01-agreement")
+    with Writer(output, Counts()) as writer:
+        writer.give([report.to_row() for report in reports])
+        writer.finish("f", kind="curate.calibration")
+    page = numbers({"agreement": output})
+    assert "<h2>Agreement</h2>" in page and "<td>rounds</td><td class=n>3</td>" in page and "Exam" not in page
+    assert "<td>sound</td><td class=n>4</td><td class=n>-</td>" in page
