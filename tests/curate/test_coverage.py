@@ -1,4 +1,4 @@
-"""Coverage: sentences and facts that samples exercise, against counts made by hand, and gaps that the next round asks."""
+"""Coverage: sentences and facts that samples exercise, against counts by hand, and gaps that the next round asks."""
 
 from __future__ import annotations
 
