@@ -107,13 +107,17 @@ def _one(room: Free, at: int, way: str, rng: random.Random) -> Edit | None:
 
 
 def _space(room: Free, word: Span, beside: Span | None, rng: random.Random) -> Edit | None:
-    """A space is missing; one time in three it stands inside the word before instead, or a word falls apart."""
+    """Every second space is missing; else it slips by one letter, or comes once too often."""
     text = room.text[slice(*word)]
-    cut = rng.randrange(1, len(text)) if len(text) > 1 else 0
-    if rng.random() < 1 / 3 and cut:
-        broken = f"{text[:cut]} {text[cut:]}"
-        return Edit(word[0], beside[1], broken + room.text[slice(*beside)]) if beside else Edit(*word, broken)
-    return Edit(word[1], beside[0], "") if beside else None
+    missing, slipped = rng.random() < 1 / 2, rng.random() < 1 / 2
+    if beside and missing:
+        return Edit(word[1], beside[0], "")
+    if beside and slipped and len(text) > 1:
+        return Edit(word[0], beside[1], f"{text[:-1]} {text[-1]}{room.text[slice(*beside)]}")
+    if len(text) < 2:
+        return None
+    cut = rng.randrange(1, len(text))
+    return Edit(*word, f"{text[:cut]} {text[cut:]}")
 
 
 def recast(room: Free, form: Form) -> list[Edit]:
