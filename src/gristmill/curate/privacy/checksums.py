@@ -40,9 +40,10 @@ def card(text: str) -> bool:
 
 
 def iban(text: str) -> bool:
-    """ISO 7064, mod 97-10: the country's length, and with the first four characters at the end the rest is 1."""
+    """ISO 7064, mod 97-10: the country's length, and with the first four characters at the end the rest is 1. Check
+    digits are 02 to 98: 00 has the rest of 97, and is none."""
     plain = text.replace(" ", "")
-    if len(plain) != IBAN_LENGTH.get(plain[:2]):
+    if len(plain) != IBAN_LENGTH.get(plain[:2]) or not 2 <= int(plain[2:4]) <= 98:
         return False
     return int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])) % 97 == 1
 

@@ -68,15 +68,16 @@ def _ibans(text: str) -> Iterator[Finding]:
     """As long as the country's are: the words behind one may be capitals too."""
     for hit in _IBAN.finditer(text):
         many, end = checksums.IBAN_LENGTH.get(hit[0][:2], 0), hit.start()
-        while many and end < hit.end():
+        while many and _IN_IBAN.fullmatch(text, max(0, end - 1), end + 1):
             many -= text[end] != " "
             end += 1
         whole = text[hit.start() : end]
-        if not many and not text[end : end + 1].isalnum() and checksums.iban(whole):
+        if whole and not many and not text[end : end + 1].isalnum() and checksums.iban(whole):
             yield Finding("iban", hit.start(), end)
 
 
-_IBAN = _shape(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}")
+_IBAN = _shape(r"\b[A-Z]{2}\d{2}")
+_IN_IBAN = _shape(r".?[A-Z0-9]|[^ ] ", re.DOTALL)  # the last sign and this one: a space stands alone
 _DAY = r"(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d|(?:19|20)\d\d-\d\d-\d\d)"
 _BIRTH = (
     r"born on|born|date of birth|birth ?date|d\.?o\.?b\.?|geboren am|geburtsdatum|geb\.|née? le|date de naissance|"
@@ -96,9 +97,9 @@ RULES = (
          lambda text: not _EXAMPLE.search(text)),
     Rule("ip", _shape(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"), _public, never_after=_VERSION),
     Rule("ip", _shape(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::|[0-9A-Fa-f]{1,4})[0-9A-Fa-f:]*(?![\w:])"), _public),
-    Rule("phone", _shape(r"(?<![\w.,/+-])(?:\+|00)[1-9](?:[ ()./-]{0,2}\d){6,14}(?![\w-])"), _international),
+    Rule("phone", _shape(r"(?<![\w.,/+-])(?<!\d )(?:\+|00)[1-9](?:[ ()./-]{0,2}\d){6,14}(?![\w-])"), _international),
     Rule("phone", _shape(r"(?<![\w.,/-])(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])[2-9]\d\d[-. ]\d{4}(?![\w-])")),
-    Rule("phone", _shape(r"(?<![\w.,/-])\(?0?\d(?:[ ()./-]{0,2}\d){5,13}(?![\w-])"), after=_CALLS),
+    Rule("phone", _shape(r"(?<![\w.,/+-])\(?0?\d(?:[ ()./-]{0,2}\d){5,13}(?![\w-])"), after=_CALLS),
     Rule("birth_date", _shape(rf"(?<=[\s:]){_DAY}(?!\d)"), after=_shape(rf"(?:\b(?:{_BIRTH}))[:\s]*\Z", re.IGNORECASE)),
 )  # fmt: skip
 """Where two overlap, the first of them is meant."""

@@ -32,7 +32,9 @@ _ISSUED = re.compile(
     r"|\d{8,10}:AA[\w-]{33}"
     r")(?![A-Za-z0-9_])"
 )
-_BLOCK = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY( BLOCK)?-----.*?(?:-----END \1PRIVATE KEY\2-----|\Z)", re.DOTALL)
+_BLOCK = re.compile(
+    r"-----BEGIN ([A-Z ]*)PRIVATE KEY((?: BLOCK)?)-----.*?(?:-----END \1PRIVATE KEY\2-----|\Z)", re.DOTALL
+)
 _SIGNED = re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]{16,}")
 _SENT = re.compile(r"\b(?:Bearer|Basic)\s+([\w.~+/=-]{16,})")
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@\"']*:([^\s/@\"']{3,})@[^\s\"']")
@@ -42,7 +44,7 @@ _CALLED = re.compile(
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
-    r"example|changeme|change[_-]me|placeholder|redacted|dummy|sample|your|xxxx|\*{3,}|\.{3,}|^<|>$|^\$|\{\{|\$\{|%\(|"
+    r"example|changeme|change[_-]me|placeholder|redacted|dummy|sample|your|xxxx|\*{3,}|\.{3,}|^<|>$|^\$[A-Z_]+$|^\$\(|\{\{|\$\{|%\(|"
     r"environ|getenv|process\.env|^env:|secrets\.|vault:",
     re.IGNORECASE,
 )
@@ -80,7 +82,7 @@ def found_in(text: str) -> Iterator[Finding]:
         if _is_signed(hit[0]):
             yield Finding("token", hit.start(), hit.end())
     for hit in _ISSUED.finditer(text):
-        if not hit[0].endswith("EXAMPLE") and (hit[0].isupper() or any(c.isdigit() for c in hit[0]) or "_" in hit[0]):
+        if not hit[0].endswith("EXAMPLE"):
             yield Finding("token", hit.start(), hit.end())
     for hit in _ADDRESS.finditer(text):
         if not _PLACEHOLDER.search(hit[1]) and hit[1].lower() not in ("password", "pass", "secret"):
