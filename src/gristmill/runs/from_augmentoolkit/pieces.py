@@ -70,7 +70,8 @@ def varied(config: Config, source: str, *, count: str, inferred: bool | None = N
     ways = [OPERATORS[name] for name in config.take("code_variation_functions", "stages.typos.ways", [])]
     if ways:
         stages["typos"] = {"kind": "generate.perturb", "ways": ways}
-    stages["texts"] = {"kind": "curate.export", "name": "texts", "formats": ["text"]}
+    needs = ["corpus", "typos"] if ways else ["corpus"]  # the stage of typos gives its variants alone
+    stages["texts"] = {"kind": "curate.export", "name": "texts", "formats": ["text"], "needs": needs}
     return stages
 
 
