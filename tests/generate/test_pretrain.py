@@ -203,6 +203,12 @@ async def test_a_long_document_is_studied_passage_by_passage() -> None:
     assert len(sample.quotes[0].text) <= 800 and long.text.endswith(sample.quotes[0].text)
 
 
+async def test_a_lone_heading_is_not_studied() -> None:
+    chunk = chunk_of("Notes for those who climb it.")
+    with pytest.raises(Reject, match="too little to study"):
+        await active_reading.strategies(active(), chunk, Context(Recorder(""), chunk))  # type: ignore[arg-type]
+
+
 @settings(max_examples=60)
 @given(st.lists(st.integers(20, 300), min_size=1, max_size=30), st.integers(200, 900))
 def test_passages_hold_every_sentence_once_and_stay_within_the_limit(lengths: list[int], limit: int) -> None:

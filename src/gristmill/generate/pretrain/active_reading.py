@@ -22,6 +22,7 @@ from gristmill.generate.pretrain.stages import ActiveReadingConfig, Strategy
 from gristmill.generate.writer import Writer
 
 _OWN_TOKENS, _NAME_TOKENS = 60, 12
+_LEAST = 60  # characters; about a lone heading writers invent what it may mean
 
 CATALOGUE: dict[Strategy, str] = {
     "retell": "Tell all of it again in your own words, as to someone who was not there.",
@@ -44,6 +45,8 @@ async def strategies(config: ActiveReadingConfig, record: Chunk | Document, ctx:
     tasks: dict[str, str] = {name: CATALOGUE[name] for name in config.strategies}
     tasks |= config.more
     writer = writer_of(config, record, ctx)
+    if len(shown(writer.source.sentences)) < _LEAST:
+        raise Reject("too little to study", shown(writer.source.sentences))
     drafts = []
     for read in passages(writer.source, config.passage):
         place = {"first": read[0].number, "last": read[-1].number}  # its sentences
