@@ -121,9 +121,8 @@ async def test_the_worked_examples_would_pass_the_gates_themselves(name: str, ex
     title, *headings = topic.split(" > ")
     chunk = chunk_of(passage, start=0).model_copy(update={"title": title, "headings": tuple(headings), "parents": ()})
     sample = await text_on(re.findall("- (.*)", asked) or [title.split()[-1]], answer, of=chunk)
+    sample = sample.model_copy(update={"parents": (chunk.id,), "origin": None})
     context: Any = Context(None, chunk)
-    context.ancestor = lambda _, kind: chunk if kind is Chunk else None
-    context.prompt_of = lambda _: None
     assert await ground.run(GroundConfig(kind="curate.ground"), sample, context) == [sample]
     assert await gate.run(FilterConfig(kind="curate.filter"), sample, context) == [sample]
 
