@@ -17,13 +17,15 @@ from tests.generate.conftest import BEFORE, DOCUMENT, PROMPTS, Context, chunk_of
 from gristmill.core.ask import Answer, Parsed, Usage
 from gristmill.core.errors import Reject
 from gristmill.core.prompt import read_prompt
-from gristmill.core.records import Chunk, Document, Draft, Record, Sample
+from gristmill.core.records import Chunk, Document, Draft, Quote, Record, Sample
 from gristmill.core.stage import Dropped
 from gristmill.core.thoughts import parted
 from gristmill.generate.recall import neighbours, proof, write
 from gristmill.generate.recall.claims import falsified, numbered, says
+from gristmill.generate.recall.hints import names_of
 from gristmill.generate.recall.stages import WAYS, RecallConfig
 from gristmill.generate.recall.talk import ACCEPTANCES
+from gristmill.generate.source import Sentence
 
 OTHER_TEXT = (
     "The chapel of Varn was begun in 1688 by the engineer Olm Reed. Its bell weighs 310 kilograms. It has no roof."
@@ -259,6 +261,19 @@ async def test_a_vague_question_names_nothing_and_its_answer_does(
         with pytest.raises(Reject) as caught:
             await written(settings, say, draft)
         assert problem in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Die Mühle von Grauwick hat drei Räder und gehört der Familie Stolt.", ["Grauwick", "Stolt"]),
+        ("Der Leuchtturm in Varn ist ein Werk der Ingenieurin Edda Moor.", ["Edda", "Moor", "Varn"]),
+        ("Jeder Bienenstock gibt dunklen Honig.", []),
+    ],
+)
+def test_german_names_are_told_from_nouns_by_what_stands_before(text: str, names: list[str]) -> None:
+    quote = Quote(text=text, start=0, end=len(text), path="a.md")
+    assert names_of(Sentence(1, text, "", quote), "de") == names
 
 
 async def test_an_answer_with_a_number_that_nothing_says_is_refused() -> None:

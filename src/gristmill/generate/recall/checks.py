@@ -40,7 +40,7 @@ def check_next(text: str) -> str:
 
 def _check_vague(text: str, group: Group) -> str:
     """It may name nothing: who asks has forgotten."""
-    named = [name for name in names_of(group.begin) if _holds(text, name)]
+    named = [name for name in names_of(group.begin, group.anchor.chunk.language) if _holds(text, name)]
     if named:
         raise ValueError(f"the question is not vague: leave out {', '.join(named)}")
     if re.search(r"\d", text):
@@ -67,7 +67,7 @@ def check_answer(
         raise ValueError(f"nothing says {new[0]}: use the facts alone")
     if claim and not says(text, claim.right):
         raise ValueError(f"the answer does not say what is right: {claim.right}")
-    names = [name for sentence in known for name in names_of(sentence)]
+    names = [name for each in known for name in names_of(each, group.anchor.chunk.language)]
     if group.way == "vague" and names and not any(_holds(text, name) for name in names):
         raise ValueError("say by name what is meant")
     return text

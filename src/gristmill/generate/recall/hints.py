@@ -4,6 +4,8 @@ them from it. The prompts are in English whatever is written, so these are too."
 
 from __future__ import annotations
 
+import re
+
 from gristmill.core.stage import StepContext
 from gristmill.generate.recall.claims import Claim, says
 from gristmill.generate.recall.group import Group, in_full
@@ -27,12 +29,15 @@ DETAILS = (
 )
 """Details that documents seldom tell. Whether these do is for the proof to find out."""
 
-
 _NOUNS = frozenset({"de", "lb"})  # languages that write every noun with a capital
+_NAME_AMONG_NOUNS = re.compile(r"(?:\b(?:von|vun|in|aus|bei|nach|zu) |(?<=[a-zäöüß,] )[A-ZÄÖÜ]\w+ )(?=([A-ZÄÖÜ]\w+))")
 
 
-def names_of(sentence: Sentence) -> list[str]:
-    """The words of a sentence that name somebody or some place."""
+def names_of(sentence: Sentence, language: str) -> list[str]:
+    """The words of a sentence that name somebody or some place. Where every noun has a capital, those that follow
+    another noun or a word of place: Familie Stolt, von Grauwick."""
+    if language in _NOUNS:
+        return sorted(set(_NAME_AMONG_NOUNS.findall(in_full(sentence))))
     return sorted(names_in([f"- {in_full(sentence)}"]))
 
 
@@ -43,7 +48,7 @@ def names_tell(writer: Writer) -> bool:
 
 def hints(group: Group, claim: Claim | None, ctx: StepContext) -> dict[str, str]:
     return {
-        "names": ", ".join(names_of(group.begin)) or "-",
+        "names": ", ".join(names_of(group.begin, group.anchor.chunk.language)) or "-",
         "detail": ctx.rng(group.draft, "detail").choice(DETAILS),
         "claim": claim.text if claim else "",
         "wrong": claim.wrong if claim else "",

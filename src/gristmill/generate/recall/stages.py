@@ -104,7 +104,14 @@ _LIBRARIES = ("wordllama",)
 
 STAGES: stage.STAGES = {
     "generate.recall": (
-        Stage("gristmill.generate.recall.neighbours:vectors", RecallConfig, (Chunk,), (Chunk,), part="vectors"),
+        Stage(
+            code="gristmill.generate.recall.neighbours:vectors",
+            config=RecallConfig,
+            takes=(Chunk,),
+            gives=(Chunk,),
+            part="vectors",
+            modules=_RETRIEVE,
+        ),
         Stage(
             code="gristmill.generate.recall.neighbours:run",
             config=RecallConfig,
@@ -121,6 +128,7 @@ STAGES: stage.STAGES = {
             takes=(Chunk, Draft),
             gives=(Chunk, Draft, Sample),
             part="write",
+            modules=_RETRIEVE,
             prompts=(
                 *(f"recall_{way}" for way in WAYS),
                 *(f"recall_line_{way}" for way in WAYS),
