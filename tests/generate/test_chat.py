@@ -303,6 +303,21 @@ async def test_loops_answers_and_next_turns_are_no_thoughts(steps: list[str]) ->
         await thoughts.run(config, GENERAL, world(lambda _: orjson.dumps({"steps": steps}).decode()))
 
 
+def test_a_thought_may_hold_a_short_answer_and_never_writes_a_longer_one_out() -> None:
+    answer = "Fried rice: slice the leek and soften it in oil, add the cooked rice, and scramble the eggs in the gap."
+    copied = (
+        "They want to cook. They slice the leek and soften it in oil, then add the cooked rice and scramble the eggs."
+    )
+    with pytest.raises(ValueError, match="do not write the answer out"):
+        thoughts.check_leads(copied, answer)
+    led = "They want a meal of rice, two eggs and a leek. All of it fits into one pan, so I name the order."
+    assert thoughts.check_leads(led, answer) == led
+    assert thoughts.check_leads("91 is 7 times 13, so it is no prime.", "No: 91 is 7 times 13.")
+    near = ["They say Admiral is a good name as it is grand.", "They say Admiral is a good name because it is grand."]
+    with pytest.raises(ValueError, match="two steps say the same"):
+        thoughts.schema(4, answer).model_validate({"steps": near})
+
+
 async def test_a_sample_without_answers_has_nothing_to_think_about() -> None:
     text = Sample(form="text", kind="passage", text="A text.")
     with pytest.raises(Reject, match="no answer to think about"):

@@ -8,6 +8,7 @@ is refused. Were only domain data thought about, a model would take its topics f
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, create_model
@@ -24,7 +25,8 @@ from gristmill.generate.wording import one_line
 from gristmill.generate.writer import LINE_TOKENS
 
 _STEP_TOKENS, _STEP = 90, 300  # at most, of one step: tokens, characters
-_COPY = 60  # characters of an answer that a thought may not hold whole
+_SAME = 0.7  # Jaccard similarity of the words of two steps
+_COPIED, _LONGER = 0.5, 10  # share of an answer's runs of three words; of so many and more: a number may be thought of
 _NEXT_TURN = re.compile(r"^\s*(?:user|assistant|system|human)\s*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -32,7 +34,8 @@ def schema(most: int, answer: str) -> type[BaseModel]:
     """A thought in steps: bounded, so that none runs on; each leads further, and all of them to the answer."""
 
     def lead(steps: list[str]) -> list[str]:
-        if len({" ".join(each.casefold().split()) for each in steps}) < len(steps):
+        said = [_runs(each, 1) for each in steps]
+        if any(_shared(one, other) >= _SAME for one, other in combinations(said, 2)):
             raise ValueError("two steps say the same: each must lead further")
         check_leads("\n".join(steps), answer)
         return steps
@@ -46,9 +49,20 @@ def check_leads(thought: str, answer: str) -> str:
     """A thought that leads to its answer without being it."""
     if _NEXT_TURN.search(thought):
         raise ValueError("write the thought alone, not the talk")
-    if thought == answer or (len(answer) >= _COPY and answer in thought):
+    theirs = _runs(answer, 3)
+    copied = len(theirs) >= _LONGER and len(theirs & _runs(thought, 3)) > _COPIED * len(theirs)
+    if copied or thought == answer:
         raise ValueError("do not write the answer out: say how one comes to it")
     return check_thought(thought)
+
+
+def _runs(text: str, length: int) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.casefold())
+    return {tuple(words[at : at + length]) for at in range(len(words) - length + 1)}
+
+
+def _shared(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
+    return len(one & other) / max(1, len(one | other))
 
 
 async def run(config: ThoughtsConfig, record: Sample, ctx: StepContext) -> list[Sample]:
