@@ -49,7 +49,7 @@ class Config:
 def read_config(path: Path) -> Config:
     """ConfigError where it is none."""
     try:
-        data = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        data = _data(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {error}", "Give a config file of Augmentoolkit.") from error
     if not isinstance(data, dict) or not isinstance(data.get("pipeline"), str):
@@ -65,6 +65,14 @@ def read_config(path: Path) -> Config:
             places[str(name)] = str(section) if whole else f"{section}.{name}"
     root = path.resolve().parent
     return Config(data["pipeline"], values, places, root.parent if root.name == "external_configs" else root)
+
+
+def _data(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
