@@ -54,9 +54,9 @@ class Scripted:
             given = self.verdict(last) if callable(self.verdict) else self.verdict
             return orjson.dumps(given).decode()
         name = {
-            "You rewrite": "texts", "You say a te": "line", "You name ": "terms", "You change": "flips",
+            "You say short": "texts", "You say a te": "line", "You name ": "terms", "You change": "flips",
             "You translate": "translated", "You find": "aspects",
-        }[next(k for k in ("You rewrite", "You say a te", "You name ", "You change", "You translate", "You find")
+        }[next(k for k in ("You say short", "You say a te", "You name ", "You change", "You translate", "You find")
                if first.startswith(k))]  # fmt: skip
         self.asked.append((name, last))
         said = self.said[name]
