@@ -12,6 +12,7 @@ import pytest
 import yaml
 from tests.runs.project import Project
 
+from gristmill.cli.tables import exam_table
 from gristmill.core.records import Report, Sample
 from gristmill.core.statements import wanted_of
 from gristmill.runs.advice import advice
@@ -73,6 +74,7 @@ def test_rounds_go_on_until_every_sentence_is_covered(project: Project, workspac
     assert "<h2>Coverage</h2>" in page and page.count('<rect class="cell') == told[-1]["units"]
     assert page.count('<rect class="cell none"') == round((1 - shares[-1]) * int(told[-1]["units"]))  # type: ignore[call-overload]
     assert "Not covered yet" in page and "coverage.2" in page
+    assert f"coverage: covered {shares[0]:.6g}, " in exam_table(folder) and "accuracy" not in exam_table(folder)
 
 
 def trained(*, apart: bool) -> dict[str, Any]:

@@ -93,20 +93,20 @@ def funnel_table(folder: RunFolder, left: Unfinished | None, killed: Spent | Non
 
 
 def exam_table(folder: RunFolder) -> str:
-    """Accuracy of every arm with its interval; empty when the run has no exam."""
-    reports = [report for output in folder.outputs().values() for report in output.only(Report)]
+    """Accuracy of every arm with its interval, and in a line what other reports measured; empty without a report."""
     parts = []
-    for report in reports:
-        arms: Any = report.data.get("arms", {})
-        rows = [
-            [
-                name,
-                f"{a['right']}/{a['n']}",
-                f"{a['accuracy']:.1%}",
-                f"{a['low']:.1%} to {a['high']:.1%}",
-                a["truncated"],
-            ]
-            for name, a in arms.items()
-        ]
-        parts.append(table(["exam", "right", "accuracy", "95 % interval", "truncated"], rows))
+    for stage, output in folder.outputs().items():
+        for report in output.only(Report):
+            arms: Any = report.data.get("arms", {})
+            plain = {name: value for name, value in report.data.items() if type(value) in (int, float)}
+            if arms:
+                rows = [[name, *_arm(arm)] for name, arm in arms.items()]
+                parts.append(table(["exam", "right", "accuracy", "95 % interval", "truncated"], rows))
+            elif plain:
+                parts.append(f"{stage}: {', '.join(f'{name} {value:.6g}' for name, value in plain.items())}")
     return "\n\n".join(parts)
+
+
+def _arm(a: dict[str, Any]) -> list[Any]:
+    interval = f"{a['low']:.1%} to {a['high']:.1%}"
+    return [f"{a['right']}/{a['n']}", f"{a['accuracy']:.1%}", interval, a["truncated"]]
