@@ -34,12 +34,13 @@ def serve(
     weights = trained(folder, stage)
     if score_labels(weights):
         name = str(folder.manifest["name"])
-        where = {"host": host, "port": port, "api_key": api_key}
         serve_sorter(
             weights,
             model_id=name,
+            host=host,
+            port=port,
+            api_key=api_key,
             announce=lambda url: typer.echo(f"{name} at {url}/classify   (Ctrl-C ends it)"),
-            **where,
         )
         return
     model = served_model(place, folder, stage=stage)

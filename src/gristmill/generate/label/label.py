@@ -14,7 +14,8 @@ from gristmill.generate.label.texts import LABEL, SOURCE
 
 
 def schema(names: tuple[str, ...]) -> type[BaseModel]:
-    return create_model("Label", label=(Literal[names], ...))
+    one: Any = Literal[names]
+    return create_model("Label", label=(one, ...))
 
 
 async def run(config: LabelConfig, record: Draft, ctx: StepContext) -> list[Sample]:

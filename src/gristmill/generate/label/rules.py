@@ -40,7 +40,8 @@ def schema(names: tuple[str, ...]) -> type[BaseModel]:
     """A rule for each class, by number; borders; and the class of what fits nowhere."""
     rules = create_model("Rules", **{f"class{n}": (Rule, ...) for n in range(len(names))})  # type: ignore[call-overload]
     borders = Annotated[list[Rule], Field(max_length=6)]
-    return create_model("Sorting", rules=(rules, ...), borders=(borders, ...), otherwise=(Literal[names], ...))
+    one: Any = Literal[names]
+    return create_model("Sorting", rules=(rules, ...), borders=(borders, ...), otherwise=(one, ...))
 
 
 async def _structured(config: RulesConfig, ctx: StepContext, language: Language) -> tuple[dict[str, Any], Origin]:

@@ -12,7 +12,7 @@ from gristmill.runs.from_augmentoolkit.parts import Parts, documents, model
 def roleplay(config: Config, project: Path) -> Parts:
     """rptoolkit-pipeline."""
     models = {"writer": model(config, "writer", "small"), "teller": model(config, "teller", "large")}
-    some = {"type": "array", "items": {"maxLength": 60}, "maxItems": 6}
+    some: dict[str, Any] = {"type": "array", "items": {"maxLength": 60}, "maxItems": 6}
     emotion: Any = {"maxLength": 60}
     if config.take("pick_emotion", "stages.features.fields.emotion", False):
         config.leave("emotions", "pick_emotion is on: the model finds its own")
@@ -26,7 +26,7 @@ def roleplay(config: Config, project: Path) -> Parts:
     headings = [str(each) for each in config.take("to_include_features", "stages.features.fields", [])]
     named = {heading.lower().replace(" ", "_"): some for heading in headings}
     line, text = {"maxLength": 80}, {"maxLength": 400}
-    card = {"name": line, "age": line, "occupation": line, "personality": text, "appearance": text}
+    card: dict[str, Any] = {"name": line, "age": line, "occupation": line, "personality": text, "appearance": text}
     card |= {"backstory": text, "likes": some, "dislikes": some, "scene": text}
     config.take("include_chunk_in_prompt", "stages.card.prompt")
     stages = documents(config, project, default=2000)
