@@ -20,7 +20,7 @@ from gristmill.core.errors import ConfigError, Reject
 from gristmill.core.records import Draft
 from gristmill.generate.fiction import bible, story
 from gristmill.generate.fiction.bible import base_name
-from gristmill.generate.fiction.repair import Exchange, repaired
+from gristmill.generate.fiction.repair import Exchange, narrates, repaired
 from gristmill.generate.fiction.stages import TRAITS, BibleConfig, StoryConfig
 from gristmill.runs.execute import execute
 from gristmill.runs.folder import RunFolder
@@ -119,6 +119,22 @@ def test_a_conversation_is_cut_back_to_what_is_sound(last: Exchange, left: int) 
     kept = repaired([*GOOD[:2], last], name="Odile Fenn", words=100)
     assert len(kept) == left and kept[:2] == GOOD[:2]
     assert not any(word in f"{e.user} {e.reply}" for e in kept for word in ("Note", "User:", "Narrator:", "Odile"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Ilse Marren nods slowly.", True),
+        ("*Ilse looks up* What is it?", True),
+        ("The captain Ilse says no.", False),
+        ("Ilse, what is it?", False),
+        ("Ilse Marren? Is that you?", False),
+        ("*looks up* What is it?", False),
+        ("I am Ilse Marren.", False),
+    ],
+)
+def test_a_message_says_and_does_not_tell(text: str, told: bool) -> None:
+    assert narrates(text, "Ilse Marren") is told and not narrates(text, "")
 
 
 MESSAGES = st.text(st.sampled_from("ab.!:* \n"), max_size=12) | st.sampled_from(

@@ -52,3 +52,12 @@ def speaks_as(text: str, names: tuple[str, ...]) -> bool:
     """Whether a line of the text opens with one of these speakers' names."""
     labels = "|".join(map(re.escape, names))
     return re.search(rf"^[*\"]*(?:{labels})[*]*\s*:", text, re.I | re.M) is not None
+
+
+def narrates(text: str, name: str) -> bool:
+    """Whether a message tells what someone does instead of saying something: "Ilse Marren nods"."""
+    parts = "|".join(map(re.escape, sorted(name.split(), key=len, reverse=True)))
+    return (
+        bool(parts)
+        and re.match(rf"[*_\"]*(?:the )?(?:(?:{parts})\s+)+(?-i:[a-z\u00df-\u00ff])", text, re.I) is not None
+    )

@@ -19,7 +19,7 @@ from gristmill.core.prompt import names_of
 from gristmill.core.records import Chunk, Draft, Message, Origin, Quote, Sample
 from gristmill.core.stage import StepContext
 from gristmill.generate.columns import require
-from gristmill.generate.fiction.repair import Exchange, repaired, speaks_as, without_label
+from gristmill.generate.fiction.repair import Exchange, narrates, repaired, speaks_as, without_label
 from gristmill.generate.fiction.stages import StoryConfig
 from gristmill.generate.source import Language, language_of, source_of
 
@@ -169,6 +169,8 @@ def _message(text: str, said: list[str], *, me: str, you: str, words: int) -> st
         raise ValueError("the message was empty: write what is said")
     if speaks_as(text, (you, me)):
         raise ValueError(f"write one message of {me} and nothing of {you}")
+    if narrates(text, me) or (me == "user" and narrates(text, you)):
+        raise ValueError(f"write the words that {me} says, in the first person, not what anyone does")
     if len(text.split()) > words:
         raise ValueError(f"that is too long: write at most {words} words")
     if text.casefold() in (before.casefold() for before in said):
