@@ -37,6 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "generate.tool_calls": {"per_tool": 1},
 }
 SHORT = 1_500  # tokens of a training
+LONGEST = 1_800  # seconds of a recipe
 
 
 def pipelines() -> Iterator[Path]:
@@ -70,7 +71,10 @@ def run(path: Path, workspace: str) -> tuple[int, str]:
     arguments = [argument for value in small(path) for argument in ("--set", value)]
     command = [sys.executable, "-m", "gristmill", "run", str(path), "--json", *arguments]
     environment = {**os.environ, "GRISTMILL_WORKSPACE": workspace}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        return 124, f"took longer than {LONGEST} s"
     return done.returncode, done.stdout or done.stderr
 
 
