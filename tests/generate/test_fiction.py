@@ -52,6 +52,9 @@ def told(*cards: Draft, **options: Any) -> list[Any]:
         ("The Captain", ("captain",)),
         ("Captain", ("captain",)),
         ("Vi", ("vi",)),
+        ("The Count of Berg", ("count", "of", "berg")),
+        ("Frau von Stolt", ("von", "stolt")),
+        ("Ilse von Stolt", ("ilse", "von", "stolt")),
         ("", ()),
         ("...", ()),
     ],
@@ -73,6 +76,12 @@ def test_who_returns_keeps_the_traits_of_the_earliest_place() -> None:
 def test_a_part_of_a_name_that_could_be_two_people_is_neither() -> None:
     cards = [card("Ilse Marren", 0, age="51"), card("Tobin Marren", 1, age="9"), card("Marren", 2, age="77")]
     assert told(*cards) == cards
+
+
+def test_two_people_of_one_title_or_one_first_name_are_two() -> None:
+    for pair in (("Count of Berg", "Count of Thal"), ("Ilse de Winter", "Ilse Marren"), ("Graf von Berg", "Graf von Thal")):
+        cards = [card(name, at, age=str(at)) for at, name in enumerate(pair)]
+        assert told(*cards) == cards
 
 
 def test_names_are_compared_within_a_book() -> None:

@@ -28,19 +28,23 @@ _HONORIFICS = """
 _TITLES = frozenset(_HONORIFICS.split())
 _ARTICLES = frozenset(["the", "a", "an", "der", "die", "das", "le", "la", "el"])
 _ROMAN = re.compile(r"[ivx]+")
-_EPITHET = re.compile(
-    r",.*|\(.*?\)|[\"\u201c\u201e\u00ab].*?[\"\u201d\u201c\u00bb]|\s(?:the|of|von|der|de|le|la)\s.*", re.I
-)
+_EPITHET = re.compile(r",.*|\(.*?\)|[\"\u201c\u201e\u00ab].*?[\"\u201d\u201c\u00bb]|\s(?:the|of|der|le)\s.*", re.I)
 
 
 def base_name(name: str) -> tuple[str, ...]:
-    """Captain Ilse Marren II, the Grey -> (ilse, marren). A name of nothing but titles keeps them."""
+    """Captain Ilse Marren II, the Grey -> (ilse, marren). A title without a name is told from others by all that is
+    said of it: (count, of, berg)."""
     plain = unicodedata.normalize("NFKC", name).strip()
-    bare = _EPITHET.sub(" ", plain).strip() or plain
-    words = re.findall(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*", bare.casefold())
-    words = words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
-    kept = [word for word in words if word not in _TITLES and not (len(words) > 1 and _ROMAN.fullmatch(word))]
-    return tuple(kept or words)
+    return _named(_words(_EPITHET.sub(" ", plain))) or _words(plain)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = re.findall(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*", text.casefold())
+    return tuple(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)
+
+
+def _named(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for word in words if word not in _TITLES and not (len(words) > 1 and _ROMAN.fullmatch(word)))
 
 
 def run(config: BibleConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
