@@ -23,7 +23,7 @@ from gristmill.generate.clean_check import check_correction
 from gristmill.generate.clean_stages import CleanConfig
 from gristmill.generate.source import language_of
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])")
 _LINES = ("list", "table", "code")
 _SHORTEST = 4  # letters of a piece that can be corrected
 

@@ -2,8 +2,8 @@
 
 The letters of both texts are aligned (Ratcliff and Obershelp, as difflib does it), so that spaces, hyphens and case
 may come and go. Where letters differ, the difference must be one that a scanner makes: a letter or two in a word
-("tlie" and "the"), never a whole word. Names, numbers and words that negate are never touched: nobody can tell a
-correction from a change there.
+("tlie" and "the"), never a whole word. Names, numbers with their signs, and what negates are never touched: nobody can
+tell a correction from a change there.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ _TOKEN = re.compile(r"[^\W_]+")
 _SENTENCE_END = re.compile(r"(?:^|[.!?:;\u2026\u00bb\u201d\"])\W*$")
 _MISREAD = frozenset("0158")  # digits that a scanner sees in place of o, l, s and B
 _MARKUP = "*#`|<>{}[]"
+_FIGURE = re.compile(
+    r"[^\W_]+|(?:(?<=[\s(\[])|^)[-+\u00b1](?=\d)|(?<=\d)[.,:/'-](?=\d)|[<>=\u2264\u2265](?=\s?\d)"
+    r"|[%\u2030\u00b0$\u20ac\u00a3\u00a5\u00a7\u00d7\u00f7]"
+)  # a word, or a sign that makes another number of its neighbour
+_DASHES = str.maketrans("\u2013\u2014\u2212", "---")
 _NEGATING = """
-    no not nor never none without nicht kein keine keinen keinem keiner keines nie ohne pas jamais sans non nunca sin
+    no not nor never none neither nothing nobody nowhere without cannot
+    nicht nichts kein keine keinen keinem keiner keines nie niemals niemand ohne
+    pas jamais sans rien aucun aucune non nunca nada nadie sin ni
 """
 _NEGATIONS = frozenset(_NEGATING.split())
+_NEGATING_BEGINNINGS = frozenset(["un", "in", "im", "il", "ir", "non", "dis"])
 
 
 def check_correction(text: str, *, source: str, language: str, changed: float) -> str:
@@ -36,23 +44,23 @@ def check_correction(text: str, *, source: str, language: str, changed: float) -
         raise ValueError(f"add no markup: {' '.join(sorted(added))} was not there")
     if len(text.splitlines()) != len(source.splitlines()):
         raise ValueError("keep the lines as they are, one for one")
-    _check_numbers(_TOKEN.findall(text), _TOKEN.findall(source))
-    if language not in _NAMES_NOUNS:
+    if (wanted := _figures(source)) != _figures(text):
+        raise ValueError(f"keep every number as it is: {' '.join(wanted) or 'there is none'}")
+    if named := language not in _NAMES_NOUNS:
         _check_names(text, source)
-    _check_letters(_Letters(text), _Letters(source), changed)
+    _check_letters(_Letters(text, named=named), _Letters(source, named=named), changed)
     return text
 
 
-def _check_numbers(ours: list[str], theirs: list[str]) -> None:
-    """Every number, in order. A word with a digit that scanners see for a letter ("0f") is a word."""
-    given, wanted = list(filter(_is_number, ours)), list(filter(_is_number, theirs))
-    if given != wanted:
-        raise ValueError(f"keep every number as it is: {' '.join(wanted) or 'there is none'}")
+def _figures(text: str) -> list[str]:
+    """Every number, and every sign that belongs to one, in order; one dash is as good as another."""
+    return [part for part in _FIGURE.findall(text.translate(_DASHES)) if _is_figure(part)]
 
 
-def _is_number(token: str) -> bool:
-    digits = [c for c in token if c.isdigit()]
-    return bool(digits) and not (len(digits) < len(token) and _MISREAD.issuperset(digits))
+def _is_figure(part: str) -> bool:
+    """A word with a digit that scanners see for a letter ("0f") is a word."""
+    digits = [c for c in part if c.isdigit()]
+    return not part.isalpha() and not (0 < len(digits) < len(part) and _MISREAD.issuperset(digits))
 
 
 def _check_names(text: str, source: str) -> None:
@@ -65,16 +73,20 @@ def _check_names(text: str, source: str) -> None:
 
 
 def _names(text: str) -> Iterator[str]:
-    return (
-        hit[0] for hit in _TOKEN.finditer(text) if hit[0][0].isupper() and not _SENTENCE_END.search(text[: hit.start()])
-    )
+    return (hit[0] for hit in _TOKEN.finditer(text) if _is_name(hit))
+
+
+def _is_name(hit: re.Match[str]) -> bool:
+    return hit[0][0].isupper() and not _SENTENCE_END.search(hit.string[: hit.start()])
 
 
 class _Letters:
     """A text as its letters and digits alone, and which of them make a word."""
 
-    def __init__(self, text: str) -> None:
-        self.words = [word.casefold() for word in _TOKEN.findall(text)]
+    def __init__(self, text: str, *, named: bool) -> None:
+        hits = list(_TOKEN.finditer(text))
+        self.words = [hit[0].casefold() for hit in hits]
+        self.names = {n for n, hit in enumerate(hits) if named and _is_name(hit)}
         self.all = "".join(self.words)
         self.word_at = [n for n, word in enumerate(self.words) for _ in word]
         self.starts = [at for at, n in enumerate(self.word_at) if at == 0 or self.word_at[at - 1] != n]
@@ -85,18 +97,26 @@ class _Letters:
         ends = {n: self.starts[n] + len(self.words[n]) for n in touched}
         return [self.words[n] for n in touched if self.starts[n] >= span[0] and ends[n] <= span[1]]
 
-    def whole_anywhere(self, span: Span) -> list[str]:
-        """The same where the letters of a span may as well be taken a little before or after it: "the the" has lost a
-        word, whichever letters an alignment says are gone."""
-        (start, end), most = span, self.whole(span)
-        while not most and start > 0 and self.all[start - 1] == self.all[end - 1]:
-            start, end = start - 1, end - 1
-            most = self.whole((start, end))
+    def places(self, span: Span) -> Iterator[Span]:
+        """Where the letters of a span may as well be taken, a little before or after it: "the the" has lost a word,
+        whichever letters an alignment says are gone."""
+        yield span
         start, end = span
-        while not most and end < len(self.all) and self.all[start] == self.all[end]:
+        while start > 0 and self.all[start - 1] == self.all[end - 1]:
+            start, end = start - 1, end - 1
+            yield start, end
+        start, end = span
+        while end < len(self.all) and self.all[start] == self.all[end]:
             start, end = start + 1, end + 1
-            most = self.whole((start, end))
-        return most
+            yield start, end
+
+    def check(self, span: Span) -> None:
+        """ValueError where letters that one text has and the other has not are of a name, or negate a word."""
+        for start, end in self.places(span):
+            if name := next((self.words[n] for n in self.touched((start, end)) & self.names), ""):
+                raise ValueError(f"keep every name as it is: {name} is another one")
+            if start in self.starts and self.all[start:end] in _NEGATING_BEGINNINGS:
+                raise ValueError(f"do not reword: {self.words[self.word_at[start]]!r} means the opposite")
 
     def touched(self, span: Span) -> set[int]:
         return set(self.word_at[slice(*span)])
@@ -111,7 +131,10 @@ def _check_letters(ours: _Letters, theirs: _Letters, changed: float) -> None:
         if operation == "replace":
             _check_words(ours.whole(said), theirs.whole(was))
         else:
-            _check_words(ours.whole_anywhere(said) if c < d else [], theirs.whole_anywhere(was) if a < b else [])
+            side, span = (ours, said) if c < d else (theirs, was)
+            moved = next(filter(None, map(side.whole, side.places(span))), [])
+            _check_words(*((moved, []) if side is ours else ([], moved)))
+            side.check(span)
         touched = {ours.words[n] for n in ours.touched(said)} | {theirs.words[n] for n in theirs.touched(was)}
         if max(b - a, d - c) > _WIDEST or touched & _NEGATIONS:
             raise ValueError(f"do not reword: {theirs.all[max(0, a - 20) : b + 20]!r}")
