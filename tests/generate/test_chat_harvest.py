@@ -111,6 +111,17 @@ def test_of_an_answer_asked_for_again_the_first_prompt_and_the_last_words_are_ta
     assert first.marks == {"step": "facts"} and first.quotes == (QUOTE,)
 
 
+@pytest.mark.parametrize(
+    ("gone", "taken"), [("a", ["d", "e"]), ("b", ["d", "e"]), ("c", ["e"]), ("d", ["b", "e"]), ("e", ["b"])]
+)
+def test_beside_an_answer_that_is_gone_nothing_is_taken_for_another_questions(gone: str, taken: list[str]) -> None:
+    """a and its second attempt b, c and its second attempt d, then e."""
+    calls = [call("a"), call("b", 1), call("c"), call("d", 1), call("e")]
+    samples, store = harvested([each for each in calls if each["key"] != gone], fact("One.", *"abcde"))
+    assert [sample.answer for sample in samples] == [f"says {key}" for key in taken]
+    assert store.counts["answers that the store no longer holds"] == 1
+
+
 def test_one_answer_is_taken_once_and_only_if_enough_came_of_it() -> None:
     calls = [call("a"), call("b")]
     few = [fact("One.", "a"), fact("Two.", "a"), fact("Three.", "b"), fact("Four.", "a", "b")]

@@ -70,22 +70,30 @@ def _quotes(record: Record) -> tuple[Quote, ...]:
 def _samples(config: HarvestConfig, made: Sequence[Made], ctx: PassContext, harvested: set[str]) -> Iterator[Sample]:
     keys = dict.fromkeys(key for each in made for key in each.origin.calls)
     stored = {call["key"]: call for call in ctx.calls(list(keys))}
+    if gone := len(keys) - len(stored):
+        ctx.count(**{"answers that the store no longer holds": gone})
     for each in made:
-        for asked, accepted in accepted_of([stored[key] for key in each.origin.calls if key in stored]):
+        for asked, accepted in accepted_of([stored.get(key) for key in each.origin.calls]):
             if accepted["key"] not in harvested:
                 harvested.add(accepted["key"])
                 yield _sample(config, each, asked, accepted, ctx)
 
 
-def accepted_of(calls: Sequence[Call]) -> Iterator[tuple[Call, Call]]:
+def accepted_of(calls: Sequence[Call | None]) -> Iterator[tuple[Call, Call]]:
     """Of every question the first attempt, which holds the prompt as it was, and the attempt that was accepted. What
-    was not asked as a talk, or whose first attempt is gone from the store, is left out."""
+    was not asked as a talk is left out, and so is what stands beside an answer that is gone from the store (None):
+    whether that was the accepted attempt at the question before it, or the first at another, nobody can tell."""
     pairs: list[tuple[Call, Call]] = []
+    asked: Call | None = None
     for call in calls:
-        if call["request"]["attempt"] == 0:
-            pairs.append((call, call))
-        elif pairs:
-            pairs[-1] = pairs[-1][0], call
+        if call is None:
+            pairs = pairs[:-1] if asked else pairs
+            asked = None
+        elif call["request"]["attempt"] == 0:
+            asked = call
+            pairs.append((asked, call))
+        elif asked:
+            pairs[-1] = asked, call
     return (pair for pair in pairs if "messages" in pair[0]["request"])
 
 
