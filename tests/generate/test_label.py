@@ -92,6 +92,20 @@ def test_no_text_is_labelled_twice_and_what_is_tested_is_never_trained_on() -> N
     assert all(draft.parents == (str(draft.data[SOURCE]), RULES.id) for draft in chosen())
 
 
+def test_the_same_words_in_another_row_are_not_trained_on_where_they_are_tested() -> None:
+    """A table with every row three times over, in other letters and spaces too."""
+    again = [
+        Draft(kind="row", data={"text": text, "page": 100 + number})
+        for row in ROWS
+        for number, text in enumerate((str(row.data["text"]).upper(), f"{row.data['text']}  "))
+    ]
+    found = chosen(*again, count=100, test=50)
+    words = {split: [" ".join(str(d.data["text"]).casefold().split()) for d in found if d.data["split"] == split]
+             for split in ("train", "test")}  # fmt: skip
+    assert words["test"] and not set(words["train"]) & set(words["test"])
+    assert len(words["train"]) + len(words["test"]) == len(ROWS)
+
+
 def test_what_is_tested_does_not_depend_on_what_the_classifier_guesses_or_on_the_order_of_texts() -> None:
     plain, guessed = chosen(), chosen(*(guess(row, "one", row.data["page"] / 60) for row in ROWS), pick="uncertain")  # type: ignore[operator]
     assert sources(plain, "test") == sources(guessed, "test")

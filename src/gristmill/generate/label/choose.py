@@ -2,6 +2,7 @@
 
 Whether a text is kept for the test is drawn from the seed and the text alone, so that the test is a fair sample of all
 texts, whichever the others are chosen by: a classifier that agrees on it agrees on the texts that nobody has looked at.
+Of records with the same words one is labelled: what is tested was then never trained on under another id.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def run(config: LabelConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     labels = [r for r in found if isinstance(r, Sample) and r.kind == LABEL]
     guesses = {str(r.marks[SOURCE]): r for r in found if isinstance(r, Sample) and r.kind == GUESS}  # the latest counts
     done = {str(sample.marks[SOURCE]) for sample in labels}
-    left = sorted((t for t in texts(found, config.column) if t.record.id not in done), key=lambda t: _rank(ctx.seed, t))
+    every = list(texts(found, config.column))
+    several = _several(every)
+    ctx.count(**{"texts with the words of another": float(len(every) - len(several))})
+    left = sorted((t for t in several if t.record.id not in done), key=lambda t: _rank(ctx.seed, t))
     tests = [text for text in left if _is_test(config, ctx.seed, text)][: config.test]
     rest = [text for text in left if not _is_test(config, ctx.seed, text)]
     for split, chosen in (("train", _picked(config, rest, guesses, labels)), ("test", tests)):
@@ -34,6 +38,14 @@ def run(config: LabelConfig, records: Iterable[Record], ctx: PassContext) -> Pas
             data = {**rules[0].data, "text": cut(text.text, config.characters), "split": split, SOURCE: text.record.id}
             data |= {"language": text.language, "quotes": [quote.model_dump(mode="json") for quote in text.quotes]}
             yield Draft(kind=ASKED, data=data, parents=(text.record.id, rules[0].id))
+
+
+def _several(every: list[Text]) -> list[Text]:
+    """Each text once: of the record whose id comes first, so that the order of records decides nothing."""
+    firsts: dict[str, Text] = {}
+    for text in sorted(every, key=lambda text: text.record.id):
+        firsts.setdefault(" ".join(text.text.casefold().split()), text)
+    return list(firsts.values())
 
 
 def _rank(seed: int, text: Text) -> str:
