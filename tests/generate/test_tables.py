@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.fakes.fixtures import fake_server
-from tests.generate.conftest import Context
+from tests.generate.conftest import Context, chunk_of
 from tests.runs.project import Project
 
 from gristmill.core.ask import Answer, Parsed, Usage
@@ -28,6 +28,7 @@ from gristmill.generate.tables import draw, samples
 from gristmill.generate.tables.stages import SampleConfig, TableConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+CHUNK = chunk_of()
 TEMPLATES = {"reviews": "review", "support": "support", "features": "feature", "chatbot": "chatbot"}
 COLUMNS: dict[str, Any] = {
     "number": {"serial": 100},
@@ -96,6 +97,9 @@ def test_no_row_comes_twice_and_a_table_without_so_many_says_so() -> None:
         ({"a": {"choice": [1], "range": [1, 2]}}, "choice and range"),
         ({"a": {"choice": [1, 2], "weights": [1]}}, "one number"),
         ({"a": {"range": [2, 1]}}, "lower end"),
+        ({"a": {"range": [0.2, 0.8]}}, "no number"),
+        ({"a": {"choice": [1, 2], "weights": [1, float("inf")]}}, "finite"),
+        ({"d": {"date": ["2024-01-01", "2024-02-01"]}, "a": {"range": [1, 2], "decimals": 1, "after": "d"}}, "days"),
         ({"a": {"date": ["2024-02-01", "2024-01-01"]}}, "lower end"),
         ({"a": {"serial": 1, "decimals": 2}}, "decimals belongs to range"),
         ({"a": [1], "b": {"given": "a"}}, "`given` needs `cases`"),
@@ -151,6 +155,31 @@ async def test_a_row_becomes_the_sample_that_its_columns_say() -> None:
     ]  # fmt: skip
     talk = await sample(row(turns=["Hi", "Hello.", "Bye", "Goodbye.", "One more"]), form="chat", turns="turns")
     assert [m.role for m in talk.messages] == ["user", "assistant"] * 2 and talk.messages[-1].train is True
+
+
+async def test_a_sample_is_in_the_language_that_its_row_was_written_in() -> None:
+    """Else the filter would drop as foreign all that `written.language=de` asks for."""
+    config = AskConfig(kind="generate.ask", model="writer", prompt="About {{product}}.", language="German")
+    draft = row(product="Lampe")
+    [made] = await ask.run(config, draft, Asking(Writer("Die Lampe ist hell."), own_prompt("ask", "x"), draft))
+    assert "language" in (ask.fields(config, Path(), frozenset({"product"})) or ())
+    said = await sample(made, form="text", text="{{answer}}")  # type: ignore[arg-type]
+    assert said.language == "de" and said.text == "Die Lampe ist hell."
+    drawn = await sample(row(product="Lampe", language="German"), form="text", text="{{product}}")
+    assert drawn.language == "de"
+
+
+async def test_what_is_written_from_a_chunk_quotes_it_by_rows_and_without() -> None:
+    config = AskConfig(kind="generate.ask", model="writer", prompt="Sum up: {{text}}", gives="sample")
+    prompt = own_prompt("ask", "Sum up: {{text}}")
+    [made] = await ask.run(config, CHUNK, Asking(Writer("A short text."), prompt, CHUNK))
+    [quote] = made.quotes  # type: ignore[union-attr]
+    assert (quote.text, quote.start, quote.path) == (CHUNK.text, CHUNK.start, CHUNK.path)
+    draft = Draft(kind="row", data={"answer": "A short text."}, parents=(CHUNK.id,))
+    [said] = await samples.run(
+        SampleConfig(kind="generate.sample", form="text", text="{{answer}}"), draft, Context(None, CHUNK, draft)
+    )
+    assert said.quotes == (quote,)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +341,14 @@ def test_rules_compare_numbers_as_numbers(left: int, right: int) -> None:
         else:
             with pytest.raises(ValueError, match="does not hold"):
                 check(f"a {sign} b", {"a": left, "b": right})
+
+
+def test_rules_tell_truth_and_refuse_what_has_no_order() -> None:
+    check("ok == true", {"ok": True})
+    check("ok != true", {"ok": False})
+    check("cause != none", {"cause": "wear"})
+    with pytest.raises(ValueError, match="cannot be compared"):
+        check("refund <= price", {"refund": 5.5})  # the row has no price: its name is only a word
 
 
 # the four templates

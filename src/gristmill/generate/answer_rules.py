@@ -1,7 +1,7 @@
 """Rules between the parts of an answer, or between them and the record: `paid <= price`, `left >= 2024-01-01`.
 
 One comparison of a name with a name or a value: as numbers where both are, else as text, which is right for days
-written 2024-12-31.
+written 2024-12-31. A number has no order with a word; true and false are written so.
 """
 
 from __future__ import annotations
@@ -50,10 +50,20 @@ def check(rule: str, values: Mapping[str, Any]) -> None:
     name, sign, other = _parts(rule)
     if name not in values:
         raise ValueError(f"{rule}: there is no {name}")
-    left, right = values[name], values.get(other, other)
-    try:
-        left, right = float(left), float(right)
-    except (TypeError, ValueError):
+    left, right = _value(values[name]), _value(values.get(other, other))
+    if type(left) is not type(right):
+        if sign not in ("==", "!="):
+            raise ValueError(f"{rule}: {left!r} and {right!r} cannot be compared")
         left, right = str(left), str(right)
     if not _COMPARED[sign](left, right):
         raise ValueError(f"{rule} does not hold: {name} is {left}, {other} is {right}")
+
+
+def _value(said: Any) -> float | str:
+    """A number where it is one, else its text."""
+    if isinstance(said, bool):
+        return str(said).lower()
+    try:
+        return float(said)
+    except (TypeError, ValueError):
+        return str(said)

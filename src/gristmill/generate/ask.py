@@ -23,13 +23,14 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.answer_fields import answer_model, counted
 from gristmill.generate.answer_rules import check as check_rule
 from gristmill.generate.answer_rules import names_in
-from gristmill.generate.source import language_of
+from gristmill.generate.source import language_of, quotes_of
 from gristmill.generate.stages import AskConfig
 from gristmill.generate.wording import holds
 
 NAME = "ask"
 LANGUAGE = "language"
-"""What `{{language}}` stands for is the language to write in, by name; a column of that name says which."""
+"""What `{{language}}` stands for is the language to write in, by name; a column of that name says which. A row that is
+written in the recipe's language says so there from then on: samples made of it are in that language."""
 
 
 def prompt(config: AskConfig, base: Path) -> Prompt:
@@ -57,7 +58,8 @@ def fields(config: AskConfig, base: Path, before: frozenset[str] | None) -> froz
             raise ConfigError(f"the rows already have {', '.join(sorted(taken))}", "Call the answer something else.")
     if config.gives == "sample":
         return names_of(Sample)
-    return before and before | config.added
+    told = frozenset({LANGUAGE} if config.language else ())
+    return before and before | config.added | told
 
 
 def _compared(config: AskConfig, before: frozenset[str]) -> frozenset[str]:
@@ -85,9 +87,18 @@ async def run(config: AskConfig, record: Record, ctx: StepContext) -> list[Draft
             continue
         origin = Origin(stage=ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=parsed.calls)
         if config.gives == "row":
-            given: Record = _row(config, record, values, parsed.value, origin)
+            told = {LANGUAGE: language.code} if config.language else {}
+            given: Record = _row(config, record, {**values, **told}, parsed.value, origin)
         else:
-            given = _sample(config, record, messages, parsed.value, origin, language.code)
+            given = Sample(
+                form="chat",
+                kind="ask",
+                messages=_talk(config, messages, parsed.value),
+                quotes=quotes_of(record, ctx),
+                language=language.code,
+                parents=(record.id,),
+                origin=origin,
+            )
         made[given.id] = given  # two samples may say the same
     return list(made.values())
 
@@ -164,17 +175,8 @@ def _row(config: AskConfig, record: Record, values: Mapping[str, Any], answer: A
     return Draft(kind="row", data={**values, **parts}, parents=(record.id,), origin=origin)
 
 
-def _sample(
-    config: AskConfig, record: Record, messages: list[Message], answer: Any, origin: Origin, language: str
-) -> Sample:
+def _talk(config: AskConfig, messages: list[Message], answer: Any) -> tuple[Message, ...]:
     """The system message, the question and the answer, which the loss sees; not the prompt's worked examples."""
     text = answer if config.fields is None else answer.model_dump_json(by_alias=True)
     asked = [message for message in messages[:-1] if message.role == "system"] + messages[-1:]
-    return Sample(
-        form="chat",
-        kind="ask",
-        messages=(*asked, Message(role="assistant", content=text, train=True)),
-        language=language,
-        parents=(record.id,),
-        origin=origin,
-    )
+    return (*asked, Message(role="assistant", content=text, train=True))

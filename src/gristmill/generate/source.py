@@ -62,10 +62,29 @@ def source_of(record: Record, ctx: StepContext) -> Source:
         sentences = tuple(_sentences(chunk, ctx.ancestor(chunk, Document)))
     if not sentences:
         raise Reject("no sentence", "nothing but headings and fragments")
-    steps = [chunk.title, *chunk.headings]
-    steps = [step for n, step in enumerate(steps) if step and step not in steps[:n]]
+    steps = _steps(chunk)
     names = names_in(chunk.text[start:end] for start, end in chunk.sentences)
-    return Source(chunk, " > ".join(steps), ", ".join([*steps[:1], *steps[1:][-1:]]) or chunk.path, sentences, names)
+    return Source(chunk, place_of(chunk), ", ".join([*steps[:1], *steps[1:][-1:]]) or chunk.path, sentences, names)
+
+
+def quotes_of(record: Record, ctx: StepContext) -> tuple[Quote, ...]:
+    """What a record rests on: its own quotes, or those of the samples, facts or chunks that it was made from."""
+    made_from = (record, *ctx.ancestors(record, Record))
+    if found := [quote for each in made_from if isinstance(each, Sample) for quote in each.quotes]:
+        return tuple(dict.fromkeys(found))
+    facts = [each.quote for each in made_from if isinstance(each, Fact)]
+    chunks = [each for each in made_from if isinstance(each, Chunk)]
+    whole = [Quote(text=c.text, start=c.start, end=c.end, path=c.path, pages=c.pages) for c in chunks]
+    return tuple(facts or whole)
+
+
+def place_of(chunk: Chunk) -> str:
+    """Where a chunk stands: title and headings, outermost first."""
+    return " > ".join(_steps(chunk))
+
+
+def _steps(chunk: Chunk) -> list[str]:
+    return [step for step in dict.fromkeys((chunk.title, *chunk.headings)) if step]
 
 
 def _sentences(chunk: Chunk, document: Document | None) -> Iterator[Sentence]:

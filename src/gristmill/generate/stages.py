@@ -157,7 +157,8 @@ class AskConfig(StageConfig):
     language: str | None = Field(
         None,
         min_length=2,
-        description="{{language}} in the prompt: ISO 639-1 or an English name; the record's own, else English",
+        description="{{language}} in the prompt, and of the row from then on: ISO 639-1 or an English name; the "
+        "record's own, else English",
     )
     min_words: int | None = Field(None, ge=1, description="Without `fields`: fewest words of an answer")
     max_words: int | None = Field(None, ge=1, description="Without `fields`: most words of an answer")

@@ -14,6 +14,7 @@ mood: {given: rating, cases: {1: [angry], 2: [calm]}, otherwise: [glad]}
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
@@ -66,7 +67,7 @@ class Column(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     choice: tuple[Scalar, ...] | None = Field(None, min_length=1, description="One of these")
-    weights: tuple[float, ...] | None = Field(None, description="How often each choice comes, relatively")
+    weights: tuple[FiniteFloat, ...] | None = Field(None, description="How often each choice comes, relatively")
     balanced: bool = Field(False, description="Each choice as often as its weight says, exactly; not drawn row by row")
     range: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="A number from … to …")
     decimals: int = Field(0, ge=0, le=9, description="Of a range; 0: whole numbers")
@@ -97,12 +98,19 @@ class Column(BaseModel):
         for low, high in filter(None, (self.range, self.date)):
             if low > high:  # type: ignore[operator]
                 raise ValueError("the lower end stands first")
+        if self.range is not None and self.steps()[0] > self.steps()[1]:
+            raise ValueError(f"no number with {self.decimals} decimals lies in the range; say more `decimals`")
         if self.given is not None and self.cases is None:
             raise ValueError("`given` needs `cases`")
         if self.weights is not None and (
             len(self.weights) != len(self.choice or ()) or min(self.weights) < 0 or not sum(self.weights)
         ):
             raise ValueError("`weights` has one number of 0 or more for each choice")
+
+    def steps(self) -> tuple[int, int]:
+        """The range in units of the last decimal: the first and the last number that lies in it."""
+        low, high = self.range or (0, 0)
+        return math.ceil(low * 10**self.decimals), math.floor(high * 10**self.decimals)
 
     def refers(self) -> frozenset[str]:
         """The columns it depends on."""
@@ -138,6 +146,8 @@ def in_order(columns: Mapping[str, Column]) -> list[str]:
     for name, column in columns.items():
         if unknown := sorted(column.refers() - owner.keys()):
             raise ValueError(f"{name} depends on {', '.join(unknown)}, which no column gives")
+        if column.after and column.decimals and columns[owner[column.after]].date:
+            raise ValueError(f"{name}: whole days follow a date; `decimals` does nothing")
     graph = {name: {owner[other] for other in sorted(column.refers())} for name, column in columns.items()}
     try:
         return list(TopologicalSorter(graph).static_order())

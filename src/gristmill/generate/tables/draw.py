@@ -105,17 +105,16 @@ def _cell(name: str, column: Column, row: Row, number: int, rng: random.Random) 
     if column.serial is not None:
         return column.serial + number
     if column.range is not None:
-        drawn = _number(column.range, column.decimals, rng)
+        drawn = _number(column, rng)
         return drawn if column.after is None else _later(name, row[column.after], drawn, column)
     values = {given: text_of(value) for given, value in row.items()}
     return Prompt(name, f"@user\n{column.template}").render(**values)[0].content
 
 
-def _number(bounds: tuple[float, float], decimals: int, rng: random.Random) -> int | float:
+def _number(column: Column, rng: random.Random) -> int | float:
     """Each number of so many decimals is equally likely, both ends included."""
-    scale = 10**decimals
-    steps = rng.randint(math.ceil(bounds[0] * scale), math.floor(bounds[1] * scale))
-    return round(steps / scale, decimals) if decimals else steps
+    drawn = rng.randint(*column.steps())
+    return round(drawn / 10**column.decimals, column.decimals) if column.decimals else drawn
 
 
 def _later(name: str, value: Any, drawn: int | float, column: Column) -> Any:

@@ -13,6 +13,7 @@ from gristmill.core.errors import ConfigError, Reject
 from gristmill.core.prompt import Prompt, names_of
 from gristmill.core.records import Draft, Message, Origin, Sample, Span
 from gristmill.core.stage import StepContext
+from gristmill.generate.source import language_of, quotes_of
 from gristmill.generate.tables.stages import SampleConfig
 from gristmill.generate.wording import places
 
@@ -37,7 +38,8 @@ async def run(config: SampleConfig, record: Draft, ctx: StepContext) -> list[Sam
     common: dict[str, Any] = {
         "form": config.form,
         "kind": config.sample_kind or ctx.stage,
-        "language": str(row.get("language") or config.language),
+        "language": language_of(None, str(row.get("language") or config.language)).code,
+        "quotes": quotes_of(record, ctx),
         "parents": (record.id,),
         "origin": origin,
     }
