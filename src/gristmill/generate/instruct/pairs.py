@@ -4,7 +4,7 @@ answer the same prompt, a judge says how good each answer is, the best one is ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gristmill.core.errors import ConfigError
 from gristmill.core.records import Message, Record, Sample, digest_of
@@ -24,9 +24,7 @@ def run(config: PairsConfig, records: Iterable[Record], ctx: PassContext) -> Pas
             groups.setdefault(asked, []).append(sample)
     for group in groups.values():
         ranked = sorted(group, key=lambda sample: (_value(config, sample), sample.id))
-        yield _pair(config, ranked)
-        if between := len(ranked[1:-1]):
-            ctx.count(**{"answers between the best and the worst": between})
+        yield from _paired(config, ranked, ctx)
 
 
 def _value(config: PairsConfig, sample: Sample) -> float:
@@ -39,15 +37,32 @@ def _value(config: PairsConfig, sample: Sample) -> float:
     raise ConfigError(f"the mark {config.mark} holds {value!r}, which says nothing of better and worse", known)
 
 
-def _pair(config: PairsConfig, ranked: list[Sample]) -> Sample | Dropped:
+def _paired(config: PairsConfig, ranked: list[Sample], ctx: PassContext) -> Iterator[Sample | Dropped]:
+    """Of the answers to one prompt, the worst first: the pair, or every answer with the reason why there is none."""
+    if problem := _problem(config, ranked):
+        yield from (Dropped(sample, *problem) for sample in ranked)
+        return
+    if between := len(ranked) - 2:
+        ctx.count(**{"answers between the best and the worst": between})
+    yield _pair(config, ranked[0], ranked[-1])
+
+
+def _problem(config: PairsConfig, ranked: list[Sample]) -> tuple[str, str] | None:
     worst, best = ranked[0], ranked[-1]
-    gained = _value(config, best) - _value(config, worst)
     if len(ranked) < 2:
-        return Dropped(best, "only one answer")
-    if gained < config.margin:
-        return Dropped(best, "no answer is clearly better", f"{gained:g} is less than {config.margin:g}")
+        return "only one answer", ""
+    if (gained := _gained(config, worst, best)) < config.margin:
+        return "no answer is clearly better", f"{gained:g} is less than {config.margin:g}"
     if " ".join(best.answer.split()) == " ".join(worst.answer.split()):
-        return Dropped(best, "the same words, judged twice")
+        return "the same words, judged twice", ""
+    return None
+
+
+def _gained(config: PairsConfig, worst: Sample, best: Sample) -> float:
+    return _value(config, best) - _value(config, worst)
+
+
+def _pair(config: PairsConfig, worst: Sample, best: Sample) -> Sample:
     return Sample(
         form="preference",
         kind="pair",
@@ -56,7 +71,7 @@ def _pair(config: PairsConfig, ranked: list[Sample]) -> Sample | Dropped:
         rejected=(_answer(worst),),
         quotes=tuple(dict.fromkeys((*best.quotes, *worst.quotes))),
         language=best.language,
-        marks={"margin": gained},
+        marks={"margin": _gained(config, worst, best)},
         parents=(best.id, worst.id),
         origin=best.origin,
     )
