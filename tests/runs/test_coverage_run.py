@@ -31,6 +31,9 @@ LOOP: dict[str, Any] = {
     "kept": {"kind": "curate.dedup", "near": False, "needs": ["cloze.all"]},
     "coverage": {"kind": "curate.coverage", "needs": ["chunks", "kept"]},
 }
+ROOT = Path(__file__).parents[2]
+SHIPPED = [*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "src/gristmill/cli/template/recipe.yaml"]
+EXAMINING = [path for path in SHIPPED if any(a in path.read_text("utf-8") for a in ("evaluate.exam", "extends: demo"))]
 MODELS = {
     "student": {"provider": "local", "model": "smollm2-135m-instruct"},
     "tuned": {"from": "tune"},
@@ -94,6 +97,26 @@ def test_check_advises_to_keep_the_exam_out_of_training(project: Project) -> Non
     assert advice(plan(project, trained(apart=True), models=MODELS)) == []
     untaught = {name: LOOP[name] for name in ("read", "chunks")} | {"cloze": {"kind": "generate.cloze"}}
     assert advice(plan(project, untaught)) == []
+
+
+def test_a_model_that_another_training_begins_with_is_kept_apart_too(project: Project) -> None:
+    project.write("exam.jsonl", json.dumps({"question": "Who?", "answers": ["Harm"], "document": "orvale.md"}))
+    stages = trained(apart=False)
+    first = {"kind": "train.sft", "model": "student", "tokens": 1000, "needs": ["cloze"]}
+    late = {"apart": {"kind": "curate.decontaminate", "needs": ["cloze"]}, "tune": {**stages["tune"], "model": "begun"}}
+    ordered = {"read": stages["read"], "chunks": stages["chunks"], "cloze": stages["cloze"], "first": first, **late}
+    [said] = advice(plan(project, ordered | {"exam": stages["exam"]}, models={**MODELS, "begun": {"from": "first"}}))
+    assert said.startswith("first trains on samples that nobody has compared")
+
+
+@pytest.mark.parametrize("recipe", EXAMINING, ids=lambda path: path.stem)
+def test_every_recipe_that_is_shipped_keeps_its_exam_apart(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_URL", "https://llm.example.org/v1")
+    monkeypatch.setenv("LLM_KEY", "none")
+    named = ["models.writer.model=m"] if "writer:" in recipe.read_text("utf-8") else []
+    assert (
+        advice(make_plan(recipe, [*named, f"stages.read.paths={json.dumps([str(ROOT / 'examples/documents')])}"])) == []
+    )
 
 
 def test_the_exam_is_found_and_what_it_asks_is_dropped(project: Project, workspace: Workspace) -> None:

@@ -21,8 +21,7 @@ def _taught_to_the_exam(plan: Plan) -> Iterator[str]:
     for exam in plan.nodes:
         if not exam.kind.startswith("evaluate."):
             continue
-        specs = {role: plan.recipe.models.get(role) for role in exam.roles}
-        trained = {spec.from_ for spec in specs.values() if isinstance(spec, StageSpec)}
+        trained = _trained(plan, exam)
         for node in plan.nodes:
             entry = node.entry.partition(".")[0]
             if entry not in trained or entry in said or not _learns(plan, node):
@@ -33,6 +32,18 @@ def _taught_to_the_exam(plan: Plan) -> Iterator[str]:
                     f"{entry} trains on samples that nobody has compared with the questions of {exam.entry}: put "
                     f"`{{kind: {APART}}}` before it."
                 )
+
+
+def _trained(plan: Plan, exam: Node) -> set[str]:
+    """The stages that trained a model of this one, and the models that those began with."""
+    found: set[str] = set()
+    roles = list(exam.roles)
+    while roles:
+        spec = plan.recipe.models.get(roles.pop())
+        if isinstance(spec, StageSpec) and spec.from_ not in found:
+            found.add(spec.from_)
+            roles += [role for node in plan.nodes if node.entry == spec.from_ for role in node.roles]
+    return found
 
 
 def _learns(plan: Plan, node: Node) -> bool:
