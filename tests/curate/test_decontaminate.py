@@ -135,11 +135,33 @@ def test_any_table_of_questions_is_a_benchmark(world: Any, tmp_path: Path) -> No
     assert [drop.reason for drop in world.outcome(run(given, [asks(world, EXAM)], ctx)).dropped] == [
         "asks an exam question"
     ]
+    (tmp_path / "i.csv").write_text('question\n"Who rang the bell\nof the old tower?"\n', "utf-8")
+    [lines] = read_benchmark(tmp_path / "i.csv")
+    assert " ".join(lines.words) == "who rang the bell of the old tower"
     with pytest.raises(InputError, match="row without a question"):
         list(read_benchmark(tmp_path / "f.csv"))
     (tmp_path / "h.jsonl").write_text("{", "utf-8")
     with pytest.raises(InputError, match="cannot be read"):
         list(read_benchmark(tmp_path / "h.jsonl"))
+
+
+def test_an_answer_that_names_a_choice_says_nothing_by_itself(world: Any, tmp_path: Path) -> None:
+    row = {"question": EXAM, "choices": ["12", "31", "312", "400"], "answer": 2}
+    (tmp_path / "choices.jsonl").write_text(json.dumps(row), "utf-8")
+    near = asks(world, "How many pilgrims crossed the Orvale bridge in the winter of 1822?", "About 312 pilgrims")
+    given = config(exams=[], benchmarks=["choices.jsonl"])
+    [drop] = world.outcome(run(given, [near], world.context(folder=tmp_path))).dropped
+    assert drop.reason == "nearly an exam question"
+
+
+def test_every_passage_that_a_sample_rests_on_may_hold_an_exams_words(world: Any) -> None:
+    held = "which of the seven masters paid for the copper roof of the chapel"
+    chunks = [world.chunk("The mill is old."), world.chunk(f"The ledger says {held}.", start=900)]
+    parents = tuple(chunk.id for chunk in chunks)
+    said = world.text(f"We asked {held}, and nobody knew.", chunks[0], parents=parents)
+    task = Task(question=f"According to the ledger of the guild, {held}?", answers=("Bert",))
+    assert world.outcome(run(config(), [task, said], world.context(chunks))).kept == [said]
+    assert not world.outcome(run(config(), [task, said], world.context(chunks[:1]))).kept
 
 
 def test_nothing_to_compare_with_is_an_error(world: Any) -> None:

@@ -126,6 +126,18 @@ def test_a_question_may_not_bring_its_own_facts(world: Any) -> None:
     assert verdict(world, source, "Who built it in 1721?", "Anna Weber") == "number of the question not in source"
 
 
+def test_a_question_over_several_passages_may_name_what_any_of_them_holds(world: Any) -> None:
+    one, other = world.chunk("Anna Weber built the mill."), world.chunk("Bert Cole built the tower in 1720.", start=900)
+    far = world.chunk("Carl Dorn built the gate.", start=2000)
+    quotes = (world.quote(one), world.quote(other))
+    asked = "Who built before Bert Cole, who built in 1720?"
+    sample = world.qa(asked, "Anna Weber", one, *quotes, parents=(one.id, other.id, far.id))
+    ctx = world.context([one, other, far])
+    assert world.step(run, CONFIG, sample, ctx) == ""
+    strange = world.qa("Who built before Carl Dorn?", "Anna Weber", one, *quotes, parents=sample.parents)
+    assert world.step(run, CONFIG, strange, ctx) == "name of the question not in source"
+
+
 def test_quotes_are_compared_at_their_place(world: Any) -> None:
     chunk = world.chunk("The mill is old. The mill is red.")
     right = world.quote(chunk, "The mill is red.")

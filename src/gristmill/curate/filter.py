@@ -145,8 +145,8 @@ def _said(sample: Sample) -> list[str]:
 
 async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Record]:
     _check_shape(config, record)
-    place = ctx.ancestor(record, Chunk) or ctx.ancestor(record, Document)
-    source = place.text if place else ""
+    places = ctx.ancestors(record, Chunk) or ctx.ancestors(record, Document)
+    source = "\n".join(place.text for place in places)
     texts = [record.text] if record.text else _said(record)
     for text in texts:
         if config.markers:

@@ -131,10 +131,13 @@ async def run(config: GroundConfig, record: Sample, ctx: StepContext) -> list[Re
     found = sources(record, ctx)
     if not found:
         raise Reject("no source")
+    rests_on = dict.fromkeys(found[:1])
     for quote in record.quotes:
-        if not any(source.holds(quote) for source in found):
+        holder = next((source for source in found if source.holds(quote)), None)
+        if holder is None:
             raise Reject("quote not in source", quote.text[:200])
-    whole = "\n".join(f"{source.text}\n{source.around}" for source in found[:1])
+        rests_on[holder] = None
+    whole = "\n".join(f"{source.text}\n{source.around}" for source in rests_on)
     if record.text:
         _check_claims(record.text, whole, "", "source", config, record.language)
         return [record]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,9 @@ from gristmill.curate.words import WORD, fold, words
 QUESTION = ("question", "prompt", "problem", "instruction", "query", "input", "text")
 ANSWER = ("answers", "answer", "solution", "target", "output", "completion")
 """Columns that hold a question, or its answer; the first of them that a row has."""
+
+CHOICES = ("choices", "options")
+"""Columns of what is to be chosen from: beside them an answer is a number or a letter, and says nothing by itself."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ def _read(path: Path) -> Iterable[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
         return rows
     text = path.read_text("utf-8-sig")
-    lines = [line for line in text.split("\n") if line.strip()]
     if kind in (".csv", ".tsv"):
-        return csv.DictReader(lines, delimiter="\t" if kind == ".tsv" else ",")
+        return csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",")
+    lines = [line for line in text.split("\n") if line.strip()]
     if kind in (".jsonl", ".ndjson"):
         return [_row(orjson.loads(line)) for line in lines]
     if kind == ".json":
@@ -90,6 +94,8 @@ def _row(value: Any) -> dict[str, Any]:
 
 
 def _answers(row: dict[str, Any]) -> Iterator[str]:
+    if any(row.get(name) for name in CHOICES):
+        return
     value = next((row[name] for name in ANSWER if row.get(name)), None)
     yield from (str(each) for each in (value if isinstance(value, list) else [value]) if each is not None)
 

@@ -224,5 +224,5 @@ def run(config: DecontaminateConfig, records: Iterable[Record], ctx: PassContext
 
 
 def _source(sample: Sample, ctx: PassContext) -> str:
-    place = ctx.ancestor(sample, Chunk) or ctx.ancestor(sample, Document)
-    return place.text if place else "\n".join(quote.text for quote in sample.quotes)
+    places = ctx.ancestors(sample, Chunk) or ctx.ancestors(sample, Document) or sample.quotes
+    return "\n".join(place.text for place in places)
