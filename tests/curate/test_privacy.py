@@ -169,9 +169,31 @@ def test_own_lists_and_allowed_words(tmp_path: Path, world: Any) -> None:
     assert safety.inputs(config, tmp_path) == [tmp_path / "rivals.txt"]
     by = safety.patterns(config, tmp_path)
     assert dict(safety.unsafe("The Mill is no rival of ACMEs, idiot.", by, config.allow)) == {"rivals": 2}
-    (tmp_path / "rivals.txt").write_text("\n")
-    with pytest.raises(InputError, match="is empty"):
+    for text, said in (("\n", "is empty"), ("acme |mill", "would meet every text"), ("~", "would meet every text")):
+        (tmp_path / "rivals.txt").write_text(text)
+        with pytest.raises(InputError, match=said):
+            safety.patterns(config, tmp_path)
+    (tmp_path / "rivals.txt").write_bytes("Müller".encode("latin-1"))
+    with pytest.raises(InputError, match="cannot be read"):
         safety.patterns(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "found"),
+    [
+        ("кот", "Мой кот спит.", 1),
+        ("кот", "Человек, который спит.", 0),
+        ("кот~", "Мои коты спят.", 1),
+        ("γάτα", "Η γάτα.", 1),
+        ("白痴", "他是白痴啊", 1),
+    ],
+)
+def test_own_words_are_whole_words_in_every_script_that_has_them(
+    line: str, text: str, found: int, tmp_path: Path
+) -> None:
+    (tmp_path / "own.txt").write_text(f"{line}\n", "utf-8-sig")
+    config = SafetyConfig(kind="curate.safety", lists={"own": "own.txt"})
+    assert safety.unsafe(text, safety.patterns(config, tmp_path))["own"] == found
 
 
 def test_an_answer_that_is_there_as_a_bad_one_may_be_bad(world: Any) -> None:

@@ -14,7 +14,10 @@ from functools import cache
 WORD = re.compile(r"[^\W\d_]\w*")
 _ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}")
 _DOTTED = re.compile(r"\.[^\W\d_]\.")  # every acronym holds it, and it is found ten times as fast
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+"""Letters of scripts without spaces, as of a character class."""
+
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 FUNCTION_WORDS: dict[str, frozenset[str]] = {
     language: frozenset(listed.split())

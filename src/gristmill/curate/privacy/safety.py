@@ -1,8 +1,9 @@
 """Unsafe words and phrases, found as whole words, however they are disguised.
 
 Compared are folded words: case and accents gone, signs read as the letters they stand for (`1d10t`), a star as any
-letter, a stretched letter as one, and single letters with points between them as the word they spell. An answer that is
-rejected, or rated as undesirable, may say what it likes: it is there as a bad one.
+letter, a stretched letter as one, and single letters with points between them as the word they spell. Where a script
+has no spaces, a word is found wherever its letters stand. An answer that is rejected, or rated as undesirable, may say
+what it likes: it is there as a bad one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from gristmill.core.records import Record, Sample
 from gristmill.core.stage import StepContext
 from gristmill.curate.privacy.stages import SafetyConfig
 from gristmill.curate.privacy.unsafe_words import UNSAFE
-from gristmill.curate.words import fold
+from gristmill.curate.words import UNSPACED, fold
 
 _SIGNS = str.maketrans("013457@$!|", "oieastasii")
 _DISGUISED = re.compile(r"(?=\S*[a-z])(?=\S*[0-57@$!|])\S+")
 _SPELLED = re.compile(r"(?:[^\W\d_][.\-_]){3,}[^\W\d_]")
-_GAP = r"(?:[a-z*']+\W+){0,3}"
+_LETTER = rf"[^\W\d_{UNSPACED}]"
+_GAP = rf"(?:(?:{_LETTER}|[*'])+\W+){{0,3}}"
 
 
 def plainly(text: str) -> str:
@@ -40,7 +42,7 @@ def _read(word: str) -> str:
 
 def _letters(word: str) -> str:
     """A word's pattern: each letter once or more; any but the first may hide behind a star."""
-    ending = "[a-z*]*" if word.endswith("~") else ""
+    ending = rf"(?:{_LETTER}|\*)*" if word.endswith("~") else ""
     return "".join(
         re.escape(c) if not c.isalpha() else f"{c}+" if at == 0 else f"(?:{c}+|\\*)"
         for at, c in enumerate(fold(word).removesuffix("~"))
@@ -60,7 +62,7 @@ def _phrase(line: str) -> str:
 @cache
 def pattern(lines: tuple[str, ...]) -> re.Pattern[str]:
     whole = "|".join(_phrase(line) for line in lines)
-    return re.compile(rf"(?<![a-z*])(?:{whole})(?![a-z*])")
+    return re.compile(rf"(?<!{_LETTER})(?<!\*)(?:{whole})(?!{_LETTER}|\*)")
 
 
 def _stated(text: str) -> tuple[str, ...]:
@@ -72,11 +74,22 @@ def patterns(config: SafetyConfig, base: Path) -> dict[str, re.Pattern[str]]:
     """By category."""
     found: dict[str, re.Pattern[str]] = {name: pattern(_stated(UNSAFE[name])) for name in config.find}
     for name, path in config.lists.items():
-        lines = _stated((base / path).read_text("utf-8"))
-        if not lines:
-            raise InputError(f"the list {path} is empty", "One word or phrase a line.")
+        lines = _read_list(base / path)
         found[f"{name} (own list)" if name in found else name] = pattern(lines)
     return found
+
+
+def _read_list(path: Path) -> tuple[str, ...]:
+    try:
+        lines = _stated(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"the list {path.name} cannot be read: {error}", "Save it as UTF-8.") from error
+    if not lines:
+        raise InputError(f"the list {path.name} is empty", "One word or phrase a line.")
+    for line in lines:
+        if not all(part.removesuffix("~") for word in line.split() for part in word.split("|")):
+            raise InputError(f"a line of the list {path.name} would meet every text: {line}", "Write `one|other`.")
+    return lines
 
 
 def unsafe(text: str, by: Mapping[str, re.Pattern[str]], allow: Iterable[str] = ()) -> Counter[str]:
