@@ -17,6 +17,7 @@ from gristmill.core.records import Chunk, Fact, Quote, Record, Sample
 from gristmill.core.stage import PassContext
 from gristmill.core.statements import statements
 from gristmill.curate.coverage.stages import ExercisedConfig
+from gristmill.curate.likeness import said_in
 from gristmill.curate.words import Pool, content_words, words
 
 HALF = 0.5
@@ -103,7 +104,7 @@ def _count(found: Exercised, sample: Sample, facts: dict[str, Unit], ctx: PassCo
             if alone and not unit.fact:
                 met[id(unit)] = unit
             elif id(unit) not in met:
-                pool = pool or Pool.of(_said(sample), sample.language)
+                pool = pool or Pool.of(said_in(sample), sample.language)
                 if _holds(pool, unit) >= found.config.share:
                     met[id(unit)] = unit
     for unit in met.values():
@@ -119,11 +120,6 @@ def _quoted(units: list[Unit], quote: Quote) -> Iterator[Unit]:
         shared = min(unit.end, quote.end) - max(unit.start, quote.start)
         if shared > 0 and shared >= HALF * min(unit.end - unit.start, quote.end - quote.start):
             yield unit
-
-
-def _said(sample: Sample) -> str:
-    said = (message.content for message in (*sample.messages, *sample.chosen) if message.role != "system")
-    return sample.text or "\n".join(said)
 
 
 def _holds(pool: Pool, unit: Unit) -> float:
