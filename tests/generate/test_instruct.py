@@ -18,7 +18,7 @@ from gristmill.core.errors import ConfigError, InputError, Reject
 from gristmill.core.records import Draft, Message, Record, Sample
 from gristmill.core.stage import Dropped
 from gristmill.generate.instruct import calls, evolve, magpie, novel, pairs, tools
-from gristmill.generate.instruct.likeness import Known, rouge_l, words_of
+from gristmill.generate.instruct.likeness import Known, rouge_l
 from gristmill.generate.instruct.stages import (
     EvolveConfig,
     MagpieConfig,
@@ -27,6 +27,7 @@ from gristmill.generate.instruct.stages import (
     ToolCallsConfig,
 )
 from gristmill.generate.instruct.wording import check_instruction
+from gristmill.retrieve.terms import terms
 
 
 class Says:
@@ -136,7 +137,7 @@ def test_counting_words_never_hides_a_likeness(one: list[str], other: list[str])
 
 
 def test_rouge_l_of_a_known_pair() -> None:
-    one, other = words_of("police killed the gunman"), words_of("Police kill the gunman.")
+    one, other = terms("police killed the gunman"), terms("Police kill the gunman.")
     assert rouge_l(one, other) == pytest.approx(0.75)
 
 
@@ -161,6 +162,15 @@ def test_what_is_no_instruction_is_refused(text: str, why: str) -> None:
 )
 def test_labels_and_quotation_marks_are_no_part_of_it(raw: str) -> None:
     assert check_instruction(raw, most=50) == "Sum up a day at sea."
+
+
+def test_a_language_without_spaces_has_instructions_too() -> None:
+    said = "请用三句话向一个孩子解释潮汐为什么会来去。"
+    assert check_instruction(said, most=50) == said
+    for text, why in (("做吧", "no instruction"), (said * 6, "too long")):
+        with pytest.raises(ValueError, match=why):
+            check_instruction(text, most=50)
+    assert 0.7 < rouge_l(terms(said), terms(said.replace("孩子", "老人"))) < 1
 
 
 # Evol-Instruct
@@ -398,6 +408,25 @@ async def test_where_no_tool_fits_the_answer_says_so() -> None:
     [sample] = await calls.write(tool_config(), offer(missing=True), context(speaker()))
     assert [m.role for m in sample.messages] == ["system", "user", "assistant"] and sample.kind == "tool_refusal"
     assert "tide_at" not in sample.messages[0].content
+
+
+async def test_values_are_found_where_no_spaces_are_written() -> None:
+    said = {
+        "values": '{"harbour": "奥雷尔湾", "hour": 17}',
+        "request": "今天17点奥雷尔湾的水有多深？",
+        "answer": "那里的水深为2米，正在退潮。",
+    }
+    [sample] = await calls.write(tool_config(language="zh"), offer(missing=False), context(speaker(**said)))
+    assert sample.messages[1].content == said["request"] and sample.answer == said["answer"]
+
+
+@pytest.mark.parametrize("result", ['{"open": true, "days": []}', '{"open": false, "days": ["Monday"]}'])
+async def test_a_result_of_truths_alone_is_answered_in_any_words(result: str) -> None:
+    tool = {**TIDE, "returns": {"open": "boolean", "days": {"type": "array"}}}
+    draft = offer(missing=False).model_copy(update={"data": {**offer(missing=False).data, "tool": tool}})
+    stage = context(speaker(result=result, answer="It is, but only on Monday."))
+    [sample] = await calls.write(tool_config(), draft, stage)
+    assert sample.answer == "It is, but only on Monday."
 
 
 @pytest.mark.parametrize(

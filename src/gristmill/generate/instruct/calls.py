@@ -20,8 +20,9 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.answer_fields import FieldSchema
 from gristmill.generate.instruct.stages import ToolCallsConfig
 from gristmill.generate.instruct.tools import Tool, json_of
-from gristmill.generate.instruct.wording import language_for
+from gristmill.generate.instruct.wording import language_for, length_of
 from gristmill.generate.source import Language
+from gristmill.retrieve.terms import UNSPACED
 
 T = TypeVar("T")
 _SYSTEM = (
@@ -29,6 +30,7 @@ _SYSTEM = (
     '<tool_call>{{"name": …, "arguments": {{…}}}}</tool_call>:\n<tools>\n{tools}\n</tools>'
 )
 _VALUES, _WORDS = 500, 300  # tokens of JSON and of a message
+_LETTER = rf"[^\W{UNSPACED}]"  # that goes on a word; where no spaces are written, a word ends anywhere
 _REMNANT = re.compile(r"</?tool|```|[{\[]\s*\"")
 
 
@@ -128,13 +130,13 @@ def _stated(fields: dict[str, FieldSchema], values: dict[str, Any]) -> Iterator[
 
 def _holds(text: str, value: str) -> bool:
     bare = " ".join(value.split()).strip(" .,;:!?")
-    found = re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", " ".join(text.split()), re.I)
+    found = re.search(rf"(?<!{_LETTER}){re.escape(bare)}(?!{_LETTER})", " ".join(text.split()), re.I)
     return found is not None or (value.endswith(".0") and _holds(text, value[:-2]))
 
 
 def _check_words(text: str) -> str:
     text = text.strip()
-    if len(text.split()) < 3:
+    if length_of(text) < 3:
         raise ValueError("write a whole sentence")
     if _REMNANT.search(text):
         raise ValueError("write plain words: no JSON and no tags")
@@ -151,8 +153,10 @@ def _check_request(text: str, tool: Tool, arguments: dict[str, Any]) -> str:
 
 
 def _check_answer(text: str, result: dict[str, Any]) -> str:
+    """It says something of the result, if that has anything but truths, which have many wordings."""
     text = _check_words(text)
-    values = [str(part) for value in result.values() for part in (value if isinstance(value, list) else [value])]
-    if not any(_holds(text, value) for value in values):
+    parts = [part for value in result.values() for part in (value if isinstance(value, list) else [value])]
+    values = [str(part) for part in parts if not isinstance(part, bool)]
+    if values and not any(_holds(text, value) for value in values):
         raise ValueError(f"say what was found: {'; '.join(values)[:200]}")
     return text

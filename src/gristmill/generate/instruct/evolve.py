@@ -18,10 +18,11 @@ from gristmill.core.prompt import Prompt
 from gristmill.core.records import Draft, Origin
 from gristmill.core.stage import StepContext
 from gristmill.generate.columns import require
-from gristmill.generate.instruct.likeness import rouge_l, words_of
+from gristmill.generate.instruct.likeness import rouge_l
 from gristmill.generate.instruct.stages import EvolveConfig
-from gristmill.generate.instruct.wording import check_instruction, language_for
+from gristmill.generate.instruct.wording import check_instruction, language_for, length_of
 from gristmill.generate.source import Language
+from gristmill.retrieve.terms import terms
 
 _COPY = 0.95  # ROUGE-L
 _ADDED = 60  # words that a round may add
@@ -76,8 +77,8 @@ def _origin(prompt: Prompt, parsed: Parsed[str], calls: tuple[str, ...], ctx: St
 
 
 def _check(answer: str, before: str) -> str:
-    text = check_instruction(answer, most=2 * len(before.split()) + _ADDED)
-    if rouge_l(words_of(text), words_of(before)) >= _COPY:
+    text = check_instruction(answer, most=2 * length_of(before) + _ADDED)
+    if rouge_l(terms(text), terms(before)) >= _COPY:
         raise ValueError("that is a copy: change what is asked for")
     return text
 

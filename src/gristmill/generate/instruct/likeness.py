@@ -1,16 +1,11 @@
-"""How alike two instructions are: ROUGE-L, the longest common subsequence of words (Lin 2004), as F1."""
+"""How alike two instructions are: ROUGE-L, the longest common subsequence of terms (Lin 2004), as F1."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-_WORD = re.compile(r"\w+")
-
-
-def words_of(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+from gristmill.retrieve.terms import terms
 
 
 def rouge_l(one: list[str], other: list[str]) -> float:
@@ -32,13 +27,13 @@ class Known:
     texts: list[tuple[list[str], Counter[str]]] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        words = words_of(text)
+        words = terms(text)
         self.texts.append((words, Counter(words)))
 
     def likest(self, text: str, *, least: float) -> float:
         """The likeness with the likest of them, if that is `least` or more; else 0. No subsequence is longer than the
         words that two texts share in any order, so most pairs are decided by counting."""
-        words = words_of(text)
+        words = terms(text)
         bag, found = Counter(words), 0.0
         for their, theirs in self.texts:
             total = len(words) + len(their)
