@@ -23,8 +23,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Rows read, and their duplicates dropped; nobody is asked."""
     project = Project(tmp_path_factory.mktemp("rows"))
     project.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS))
+    project.write("labels.jsonl", json.dumps({"text": "A fine mill", "label": "good"}))
     project.add("Orvale")
     stages = {
+        "labels": {"kind": "ingest.samples", "paths": ["labels.jsonl"], "format": "labelled"},
         "rows": {"kind": "ingest.rows", "paths": ["rows.jsonl"]},
         "read": {"kind": "ingest.read", "paths": ["documents"]},
     }
@@ -44,6 +46,14 @@ def test_lines_keep_every_value(project: Project, tmp_path: Path) -> None:
     lines = exported(project, tmp_path / "out", "jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == ROWS
     assert "not empty" in project.run("export", "latest", "--format", "csv", "--to", tmp_path / "out", code=2).stderr
+
+
+def test_samples_of_every_form_have_a_format(project: Project, tmp_path: Path) -> None:
+    said = project.run("export", "latest", "--format", "openai", "--to", tmp_path / "chats", code=3).stderr
+    assert "labelled" in said
+    project.run("export", "latest", "--format", "labelled", "--to", tmp_path / "out")
+    [row] = (tmp_path / "out" / "labelled" / "train.jsonl").read_text("utf-8").splitlines()
+    assert (json.loads(row)["text"], json.loads(row)["label"]) == ("A fine mill", "good")
 
 
 def test_a_table_has_a_column_for_each_name(project: Project, tmp_path: Path) -> None:

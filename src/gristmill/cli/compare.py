@@ -22,7 +22,7 @@ def compare(
     workspace: WorkspaceFolder = HERE,
     json: Json = False,
 ) -> None:
-    """Compare runs: recipes, funnels, losses, exams, cost."""
+    """Compare runs: recipes, funnels, data, losses, exams, cost."""
     from gristmill.cli.options import table
     from gristmill.core.files import write_text
     from gristmill.core.records import digest_of
