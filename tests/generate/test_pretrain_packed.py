@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from gristmill.generate.pretrain.stages import ActiveReadingConfig, EntigraphCon
 from gristmill.generate.stages import FactsConfig, PassageConfig, RephraseConfig
 from gristmill.models.renderer import Renderer
 from gristmill.models.weights import locate_tokenizer
+from gristmill.runs.source import read_source
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 SMOL = "smollm2-135m-instruct"
 WROTE = (
     "Upon the Gull's Table rises the 41 metres of Varn's lighthouse. Edda Moor needed the years from 1818 to 1822 for "
@@ -86,6 +89,14 @@ async def test_every_kind_is_in_the_export_exactly_once(tmp_path: Path, renderer
     learned = sum(label != IGNORED for row in formats["packed"] for label in row["labels"])
     assert learned == sum(sum(renderer.text(sample.text).mask[1:]) for sample in pool)
     assert not (tmp_path / "exports/dataset/refused.jsonl").read_text()
+
+
+def test_the_recipe_exports_what_is_well_written_beside_its_misspelled_copies() -> None:
+    stages = read_source(RECIPES / "variation.yaml", None).data["stages"]
+    names = list(stages)
+    taken = {name: set(stages[name].get("needs") or [before]) for before, name in pairwise(names)}
+    assert stages["typos"]["kind"] == "generate.perturb"  # it gives the copies alone
+    assert taken["export"] >= taken["typos"] | {"typos"}
 
 
 def text_of(content: str, **more: Any) -> Sample:
