@@ -83,6 +83,30 @@ async def test_a_long_document_is_asked_about_in_stretches() -> None:
     assert len(said.asked) >= 4 and all(len(asked[-1].content) < 1300 for asked in said.asked)
 
 
+class Faltering(Recorder):
+    """Gives no valid answer on what speaks of year 3."""
+
+    async def structured(self, messages: Any, schema: Any, **options: Any) -> Any:
+        if "Year 3 passed" in messages[-1].content:
+            raise Reject("invalid answer")
+        return await super().structured(messages, schema, **options)
+
+
+async def test_a_stretch_that_a_model_cannot_handle_does_not_cost_the_document() -> None:
+    said = Faltering('{"entities": ["Edda Moor", "Tam Hale"], "strategies": ["retell"]}')
+    long = DOCUMENT.model_copy(update={"text": " ".join(f"{TEXT} Year {n} passed." for n in range(12)), "pages": ()})
+    for part, config in (
+        (entigraph.entities, enti(ask="structured", passage=1000)),
+        (active_reading.strategies, active(ask="structured", passage=1000)),
+    ):
+        context = Context(said, long)  # type: ignore[arg-type]
+        drafts = await part(config, long, context)  # type: ignore[operator]
+        assert drafts and context.counts["stretches with invalid answer"] == 1
+        short = chunk_of(f"{TEXT} Year 3 passed.")
+        with pytest.raises(Reject, match="invalid answer"):
+            await part(config, short, Context(said, short))  # type: ignore[arg-type, operator]
+
+
 async def text_on(names: list[str], answer: str, *, of: Chunk | Document, **options: Any) -> Sample:
     draft = Draft(kind="entigraph", data={"entities": list(names)}, parents=(of.id,))
     (sample,) = await entigraph.run(enti(**options), draft, Context(Recorder(answer), of, draft))  # type: ignore[arg-type]

@@ -17,9 +17,13 @@ from pydantic import BaseModel, Field, JsonValue, create_model
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Draft, Origin, Record, Sample
 from gristmill.core.stage import StepContext
-from gristmill.generate.pretrain.reading import passages, shown, writer_of, written
+from gristmill.generate.pretrain.reading import of_each, passages, shown, writer_of, written
 from gristmill.generate.pretrain.stages import ActiveReadingConfig, Strategy
+from gristmill.generate.source import Sentence
 from gristmill.generate.writer import Writer
+
+Studied = tuple[tuple[Sentence, ...], tuple[dict[str, str], Origin | None]]
+"""A stretch, and the strategies for it: name -> task."""
 
 _OWN_TOKENS, _NAME_TOKENS = 60, 12
 _LEAST = 60  # characters; about a lone heading writers invent what it may mean
@@ -47,13 +51,15 @@ async def strategies(config: ActiveReadingConfig, record: Chunk | Document, ctx:
     writer = writer_of(config, record, ctx)
     if len(shown(writer.source.sentences)) < _LEAST:
         raise Reject("too little to study", shown(writer.source.sentences))
+    stretches = passages(writer.source, config.passage)
+    found: list[Studied] = []
+    if config.ask == "line":
+        found = [(read, (_drawn(tasks, config, record, ctx, read[0].number), None)) for read in stretches]
+    else:
+        found += await of_each(stretches, lambda passage: _chosen(writer, config, tasks, passage), ctx)
     drafts = []
-    for read in passages(writer.source, config.passage):
+    for read, (chosen, origin) in found:
         place = {"first": read[0].number, "last": read[-1].number}  # its sentences
-        if config.ask == "line":
-            chosen, origin = _drawn(tasks, config, record, ctx, read[0].number), None
-        else:
-            chosen, origin = await _chosen(writer, config, tasks, shown(read))
         for name, task in chosen.items():
             data: dict[str, JsonValue] = {"strategy": name, "task": task, **place}
             drafts.append(Draft(kind="active_reading", data=data, parents=(record.id,), origin=origin))
@@ -82,7 +88,7 @@ def schema(names: tuple[str, ...], most: int, own: int) -> type[BaseModel]:
 
 async def _chosen(
     writer: Writer, config: ActiveReadingConfig, tasks: dict[str, str], passage: str
-) -> tuple[dict[str, str], Origin]:
+) -> tuple[dict[str, str], Origin | None]:
     prompt = writer.ctx.prompt("pretrain_strategies")
     parsed = await writer.model.structured(
         prompt.render(

@@ -16,10 +16,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, create_model
 
+from gristmill.core.ask import Parsed
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Draft, Origin, Sample
 from gristmill.core.stage import StepContext
-from gristmill.generate.pretrain.reading import naming, passages, shown, writer_of, written
+from gristmill.generate.pretrain.reading import naming, of_each, passages, shown, writer_of, written
 from gristmill.generate.pretrain.stages import EntigraphConfig
 from gristmill.generate.source import Source
 from gristmill.generate.spans import pick
@@ -72,9 +73,8 @@ def _by_code(source: Source) -> list[str]:
 async def _by_model(writer: Writer, config: EntigraphConfig) -> tuple[list[str], Origin]:
     """Asked of each stretch of the source that can be shown at once. What the source does not hold is left out."""
     prompt = writer.ctx.prompt("pretrain_entities")
-    named: list[str] = []
-    calls: list[str] = []
-    for passage in map(shown, passages(writer.source, config.passage)):
+
+    async def asked(passage: str) -> Parsed[list[str]]:
         parsed = await writer.model.structured(
             prompt.render(
                 place=writer.source.place, passage=passage, count=config.entities, language=writer.language.name
@@ -85,9 +85,12 @@ async def _by_model(writer: Writer, config: EntigraphConfig) -> tuple[list[str],
         )
         held = [name.strip() for name in parsed.value.entities if holds(passage, name)]
         writer.ctx.count(**{"entities that are not in the source": len(parsed.value.entities) - len(held)})
-        named += held
-        calls += parsed.calls
-    return named, Origin(stage=writer.ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=tuple(calls))
+        return Parsed(held, parsed.answer, parsed.calls)
+
+    answers = [answer for _, answer in await of_each(passages(writer.source, config.passage), asked, writer.ctx)]
+    calls = tuple(call for answer in answers for call in answer.calls)
+    named = [name for answer in answers for name in answer.value]
+    return named, Origin(stage=writer.ctx.stage, prompt=prompt.ref, model=answers[-1].answer.model, calls=calls)
 
 
 def ranked(found: list[str], source: Source) -> list[str]:

@@ -7,9 +7,10 @@ by code when it is empty, a copy, a loop, or goes on with the prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import zip_longest
 from math import ceil
+from typing import TypeVar
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Quote, Record, Sample, Span
@@ -18,6 +19,8 @@ from gristmill.generate.pretrain.stages import ReadingConfig
 from gristmill.generate.source import Sentence, Source, language_of, source_of
 from gristmill.generate.wording import check_prose, holds, opens_with_pronoun
 from gristmill.generate.writer import Writer
+
+T = TypeVar("T")
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?…。！？][\"'”’»)]*(?=\s)|(?=\s*\n\s*\n)|\s*\Z)", re.DOTALL)
 _WORDS = 0.6  # words that a token makes, said to the writer: cautious, as what is cut off is refused
@@ -74,6 +77,22 @@ def passages(source: Source, limit: int) -> list[tuple[Sentence, ...]]:
             held = ()
         held = (*held, sentence)
     return [*stretches, held]
+
+
+async def of_each(
+    stretches: Sequence[tuple[Sentence, ...]], asked: Callable[[str], Awaitable[T]], ctx: StepContext
+) -> list[tuple[tuple[Sentence, ...], T]]:
+    """What is said of each stretch. One that a model cannot handle must not cost the rest of its document: it is left
+    out and counted, and only where none is left is the record rejected."""
+    found = []
+    for read in stretches:
+        try:
+            found.append((read, await asked(shown(read))))
+        except Reject as reject:
+            if not found and read is stretches[-1]:
+                raise
+            ctx.count(**{f"stretches with {reject.reason}": 1})
+    return found
 
 
 def shown(sentences: Sequence[Sentence]) -> str:
