@@ -133,6 +133,11 @@ def test_ending_early_never_changes_the_outcome(choices: list[str | None], share
             assert part.ranked[0][0] == whole.ranked[0][0]
 
 
+@pytest.mark.parametrize(("share", "of", "needed"), [(0.55, 20, 11), (0.28, 25, 7), (0.5, 3, 2), (1.0, 7, 7)])
+def test_a_share_of_the_votes_is_counted_exactly(share: float, of: int, needed: int) -> None:
+    assert judge.Tally(RUBRICS["sound"], (), of, share).needed == needed
+
+
 async def test_marking_only_drops_nothing_and_asks_every_check() -> None:
     script = Script("leaning", "leaning", "relevant", "relevant", "wrong", "partly", "wrong")
     marks = await marks_of(script, drop=False)

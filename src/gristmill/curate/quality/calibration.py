@@ -52,9 +52,10 @@ def run(config: CalibrationConfig, records: Iterable[Record], _ctx: PassContext)
     rated = [sample for sample in samples(records) if _verdicts(sample) and "review" in sample.marks]
     known = dict.fromkeys(check for sample in rated for check in _verdicts(sample))
     checks = config.checks or list(known)
-    if not rated or not known.keys() >= set(checks):
+    missing = [check for check in checks if check not in known]
+    if not rated or missing:
         raise InputError(
-            "no sample was both judged and reviewed" if not rated else f"the judge was not asked {', '.join(checks)}",
+            "no sample was both judged and reviewed" if not rated else f"the judge was not asked {', '.join(missing)}",
             "Let curate.judge and curate.review come before, both with `drop: false`, on the same samples.",
         )
     found = {name: agreement(rated, wanted) for name, wanted in _lines(checks)}

@@ -48,7 +48,7 @@ class Tally:
 
     @property
     def needed(self) -> int:
-        return ceil(self.share * self.of)
+        return ceil(round(self.share * self.of, 9))  # 0.55 of 20 is 11, which a float misses by a hair
 
     @property
     def left(self) -> int:

@@ -133,7 +133,7 @@ class JudgeConfig(StageConfig):
     reasons: bool = Field(True, description="Each vote says why before it chooses")
     only: Band | None = Field(None, description="Judge only samples with this mark within these bounds, or without it")
     sampled: float = Field(1.0, gt=0, le=1, description="Share of the samples that is judged; the others pass")
-    drop: bool = Field(True, description="false: mark only, drop nothing")
+    drop: bool = Field(True, description="false: mark only; what no vote could judge is dropped still")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
