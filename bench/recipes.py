@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "generate.self_instruct": {"rows": 4},
     "generate.magpie": {"rows": 4},
     "generate.table": {"rows": 4},
+    "generate.recall": {"anchors": 2},
     "generate.augment": {"variants": 1, "share": 0.3},
     "generate.tool_calls": {"per_tool": 1},
 }

@@ -148,6 +148,18 @@ def test_what_is_chosen_does_not_depend_on_order_or_on_how_many_are_asked_about(
     assert any(len(draft.parents) == 3 for draft in some)  # neighbours come from all chunks
 
 
+def test_a_sentence_is_not_compared_with_itself_where_chunks_overlap_or_documents_repeat() -> None:
+    twin = chunk_in(document_of("copy.md", TOWER.text))
+    lapping = chunk_in(document_of("lapping.md", f"{OTHER_TEXT} {TOWER.text}"))
+    found = drafts(config("comparison", per_chunk=9), [TOWER, twin, lapping])
+    assert found
+    for draft in found:
+        source, start = draft.data["with"]  # type: ignore[misc]
+        told = {each.id: each.text for each in (TOWER, twin, lapping)}
+        own, other = told[draft.parents[0]], told[draft.parents[source]]  # type: ignore[index]
+        assert other[start:].partition(".")[0] not in own  # type: ignore[misc]
+
+
 def test_what_cannot_be_asked_is_counted() -> None:
     world = World()
     list(neighbours.run(config("false_premise"), [SHEEP], world))  # no number to make wrong
@@ -365,6 +377,30 @@ async def test_structured_answers_that_do_not_hold_are_dropped_with_their_proble
     with pytest.raises(Reject, match="invalid answer") as caught:
         await written(config("comparison", sources=2), lambda _: said)
     assert problem in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"offer": "Shall I tell what the passage says?"}, "a text"),
+        ({"opening": "Answer: the lighthouse"}, "without 'Answer:'"),
+        ({}, None),
+    ],
+)
+async def test_structured_what_stands_around_an_answer_is_checked_too(change: dict[str, str], problem: Any) -> None:
+    import orjson
+
+    turn = {"question": "What is known of the lighthouse at Varn?", "sentences": [1], "answer": "Edda Moor built it."}
+    turn |= {"opening": "The lighthouse comes to mind.", "offer": "Shall I go on?", **change}
+    said = orjson.dumps({"turns": [turn, turn]}).decode()
+    settings = config("followup", turns=2, thoughts=True)
+    if problem is None:
+        sample, _ = await written(settings, lambda _: said)
+        assert sample.messages[1].content.endswith("Edda Moor built it. Shall I go on?")
+    else:
+        with pytest.raises(Reject, match="invalid answer") as caught:
+            await written(settings, lambda _: said)
+        assert problem in caught.value.detail
 
 
 # What is proven

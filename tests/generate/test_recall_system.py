@@ -76,6 +76,18 @@ async def test_a_verdict_is_one_of_three_words_and_a_rewording_leans_no_more(jud
         await repaired(judge, sample_of(*LEANING))
 
 
+async def test_a_rewording_may_not_give_its_answer_away() -> None:
+    with pytest.raises(Reject, match="invalid answer") as caught:
+        await repaired(Judge("rework", "Did Edda Moor build the lighthouse at Varn?", "Edda Moor"), sample_of(*LEANING))
+    assert "away" in caught.value.detail
+
+
+async def test_a_question_from_a_file_is_repaired_and_says_the_language_it_is_in_now() -> None:
+    judge = Judge("rework", "Wer baute den Leuchtturm in Varn?", "Edda Moor.")
+    (kept,), _ = await repaired(judge, sample_of(*LEANING).model_copy(update={"parents": ()}), language="de")
+    assert kept.language == "de" and "Topic: -" in judge.asked[0]
+
+
 async def test_only_what_code_sees_leaning_is_asked_about() -> None:
     judge = Judge("rework", *WHOLE)
     kept, _ = await repaired(judge, sample_of(), leaning_only=True)

@@ -12,7 +12,7 @@ from gristmill.generate.recall.group import Group, in_full
 from gristmill.generate.recall.hints import names_of
 from gristmill.generate.source import Sentence
 from gristmill.generate.spans import names_in
-from gristmill.generate.wording import check_question, speaks_of_text
+from gristmill.generate.wording import check_question, holds, speaks_of_text
 
 _LONGEST_QUESTION, _LONGEST_ANSWER = 280, 1200  # characters
 
@@ -30,7 +30,7 @@ def check_first(text: str, *, group: Group, claim: Claim | None) -> str:
 
 
 def check_next(text: str) -> str:
-    """A question that goes on from what was said."""
+    """A question that goes on from what was said, or the offer to tell more."""
     if not 3 <= len(text) <= _LONGEST_QUESTION or not text.endswith(("?", "\uff1f", "\u061f", ".")):
         raise ValueError("write one short question of one line, with a question mark")
     if speaks_of_text(text):
@@ -40,7 +40,7 @@ def check_next(text: str) -> str:
 
 def _check_vague(text: str, group: Group) -> str:
     """It may name nothing: who asks has forgotten."""
-    named = [name for name in names_of(group.begin, group.anchor.chunk.language) if _holds(text, name)]
+    named = [name for name in names_of(group.begin, group.anchor.chunk.language) if holds(text, name)]
     if named:
         raise ValueError(f"the question is not vague: leave out {', '.join(named)}")
     if re.search(r"\d", text):
@@ -62,16 +62,12 @@ def check_answer(
     if speaks_of_text(text) or ANSWER.casefold() in text.casefold():
         raise ValueError("write the answer alone, and do not speak of a text")
     new = [number for number in re.findall(r"\d+", text) if number not in re.findall(r"\d+", given)]
-    new += [name for name in sorted(names_in([text])) if names_tell and not _holds(given, name)]
+    new += [name for name in sorted(names_in([text])) if names_tell and not holds(given, name)]
     if new:
         raise ValueError(f"nothing says {new[0]}: use the facts alone")
     if claim and not says(text, claim.right):
         raise ValueError(f"the answer does not say what is right: {claim.right}")
     names = [name for each in known for name in names_of(each, group.anchor.chunk.language)]
-    if group.way == "vague" and names and not any(_holds(text, name) for name in names):
+    if group.way == "vague" and names and not any(holds(text, name) for name in names):
         raise ValueError("say by name what is meant")
     return text
-
-
-def _holds(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None

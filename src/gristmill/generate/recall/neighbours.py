@@ -116,7 +116,8 @@ def _fitness(source: Source) -> dict[int, tuple[bool, bool]]:
 def _partners(source: Source, others: list[Source]) -> dict[int, tuple[int, int]]:
     """For each sentence that has one, by its number, the sentence of another passage that is nearest to it: which
     source (from 1), and where the sentence starts in its document."""
-    places = [(at, each) for at, other in enumerate(others, 1) for each in other.sentences]
+    own = {each.text for each in source.sentences}  # chunks may overlap, and documents repeat each other
+    places = [(at, each) for at, other in enumerate(others, 1) for each in other.sentences if each.text not in own]
     index = Index([each.text for _, each in places])
     hits = {each.number: index.search(each.text, 1) for each in source.sentences} if places else {}
     near = {number: places[found[0].number] for number, found in hits.items() if found and found[0].cosine >= _ALIKE}

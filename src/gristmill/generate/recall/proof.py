@@ -14,6 +14,7 @@ from gristmill.core.stage import PassContext, PassResult, StepContext
 from gristmill.generate.recall.group import Group, Turn, marks_of, sample_of
 from gristmill.generate.recall.neighbours import Corpus
 from gristmill.generate.recall.stages import RecallConfig
+from gristmill.generate.source import place_of
 
 _VERDICT_TOKENS = 60
 
@@ -73,9 +74,8 @@ async def run(config: RecallConfig, record: Draft | Sample, ctx: StepContext) ->
 
 async def _read(config: RecallConfig, question: str, chunk: Chunk, ctx: StepContext) -> tuple[str, tuple[str, ...]]:
     """What one passage has to say to the question, and the calls that told."""
-    place = " > ".join(dict.fromkeys(step for step in (chunk.title, *chunk.headings) if step)) or chunk.path
     parsed = await ctx.model(config.checker or config.model).structured(
-        ctx.prompt("recall_proof").render(place=place, passage=chunk.text, question=question),
+        ctx.prompt("recall_proof").render(place=place_of(chunk) or chunk.path, passage=chunk.text, question=question),
         Verdict,
         max_tokens=_VERDICT_TOKENS,
     )

@@ -1,6 +1,6 @@
 """Questions and answers that lean on "the text", reworded so that they stand alone, or given up.
 
-The verdict is one of three words by schema. What comes back is checked by code like any new question.
+The verdict is one of three words by schema. What comes back may neither speak of a text nor give its answer away.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from gristmill.core.errors import Reject
-from gristmill.core.records import Message, Origin, Sample
+from gristmill.core.records import Chunk, Message, Origin, Sample
 from gristmill.core.stage import StepContext
 from gristmill.core.thoughts import Thought, parted
 from gristmill.generate.recall.stages import RepairConfig
-from gristmill.generate.source import language_of, source_of
-from gristmill.generate.wording import speaks_of_text
+from gristmill.generate.source import language_of, place_of
+from gristmill.generate.wording import holds, speaks_of_text
 
 _TOKENS = 500
 
@@ -31,6 +31,8 @@ class Verdict(BaseModel):
     def _stands_alone(self) -> Verdict:
         if self.verdict == "rework" and (speaks_of_text(self.question) or speaks_of_text(self.answer)):
             raise ValueError("the reworded question still speaks of a text: say what is meant, or choose fail")
+        if self.verdict == "rework" and holds(self.question, self.answer):
+            raise ValueError("the reworded question gives its answer away: ask so that the answer is missing")
         return self
 
 
@@ -45,13 +47,14 @@ async def run(config: RepairConfig, record: Sample, ctx: StepContext) -> list[Sa
         return [record]
     prompt = ctx.prompt("recall_repair")
     quote = " ".join(quote.text for quote in record.quotes)
+    chunk, language = ctx.ancestor(record, Chunk), language_of(config.language, record.language)
     parsed = await ctx.model(config.model).structured(
         prompt.render(
-            place=source_of(record, ctx).place,
+            place=place_of(chunk) if chunk else "-",
             quote=quote or "-",
             question=record.question,
             answer=said.answer,
-            language=language_of(config.language, record.language).name,
+            language=language.name,
         ),
         Verdict,
         max_tokens=_TOKENS,
@@ -65,7 +68,9 @@ async def run(config: RepairConfig, record: Sample, ctx: StepContext) -> list[Sa
         return [record]
     calls = (*(record.origin.calls if record.origin else ()), *parsed.calls)
     origin = Origin(stage=ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=calls)
-    return [_reworked(record, found.question.strip(), Thought(said.thought, found.answer.strip()), origin)]
+    reply = Thought(said.thought, found.answer.strip())
+    reworked = _reworked(record, found.question.strip(), reply, origin)
+    return [reworked.model_copy(update={"language": language.code})]
 
 
 def _reworked(record: Sample, question: str, reply: Thought, origin: Origin) -> Sample:

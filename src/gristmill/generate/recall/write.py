@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, create_model, model_validator
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Draft, Record
 from gristmill.core.stage import StepContext
+from gristmill.core.thoughts import check_thought
 from gristmill.generate.recall.checks import check_answer, check_first, check_next
 from gristmill.generate.recall.claims import Claim, falsified
 from gristmill.generate.recall.group import Group, Turn, marks_of, sample_of
@@ -151,5 +152,8 @@ def _turns(value: Any, group: Group, claim: Claim | None, named: bool) -> tuple[
             facts=group.sentences,
             names_tell=named,
         )
-        turns.append(Turn(question, answer, rests_on, getattr(item, "opening", "").strip()))
+        if group.way == "followup":
+            check_next(item.offer.strip())
+        opening = getattr(item, "opening", "").strip()
+        turns.append(Turn(question, answer, rests_on, opening and check_thought(opening)))
     return tuple(turns)
