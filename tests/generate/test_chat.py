@@ -175,6 +175,18 @@ def test_replies_that_do_not_say_their_answer_are_refused(text: str) -> None:
         check_reply(text, "41 metres")
 
 
+def test_where_no_spaces_are_written_an_answer_is_found_and_a_reply_is_longer_than_it() -> None:
+    assert check_reply("灯塔高四十一米，建于一八二二年。", "四十一米")
+    with pytest.raises(ValueError, match="whole sentence"):
+        check_reply("四十一米。", "四十一米")
+    assert not says("灯塔很高。", "四十一米") and not says("It is 141 metres tall.", "41 metres")
+
+
+def test_of_an_answer_with_thoughts_the_answer_counts() -> None:
+    thoughtful = qa("How tall is the tower?", Thought("The tower comes to mind.", "41 metres").joined(), 2)
+    assert asked_of(thoughtful.marked(thoughts=True), SOURCE).answer == "41 metres"
+
+
 def test_a_long_answer_may_be_said_in_other_words_but_keeps_its_numbers() -> None:
     answer = "between 1818 and 1822 by the engineer Edda Moor"
     assert says("The engineer Edda Moor built it between 1818 and, as is known, 1822.", answer)

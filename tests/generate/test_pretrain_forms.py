@@ -65,6 +65,21 @@ async def test_a_form_that_cannot_be_read_is_refused(style: Style, bad: str) -> 
         await rewritten(bad, styles=[style])
 
 
+@pytest.mark.parametrize("bad", [LONG * 3, f"{LONG}\nTopic: Varn\nWrite in: English", f"{LONG}<|im_end|>"])
+async def test_a_rewriting_that_goes_round_or_goes_on_is_refused(bad: str) -> None:
+    with pytest.raises(Reject, match="no usable rewriting"):
+        await rewritten(bad, styles=["essay"])
+
+
+async def test_words_count_where_no_spaces_are_written() -> None:
+    said = (
+        "白塔守卫着奥雷尔湾，一七〇二年由石匠佩尔·阿登完成。灯里烧的是菜籽油，十七海里外都看得见。守塔人每逢新月轮换。"
+    )
+    chunk = chunk_of("The white tower guards Orrel Bay and was finished in 1702 by the mason Pell Arden. " * 2)
+    (sample,), _ = await rewritten(said, chunk, styles=["essay"], language="zh")
+    assert (sample.text, sample.language) == (said, "zh")
+
+
 async def test_some_styles_are_drawn_by_the_records_own_seed() -> None:
     texts = [chunk_of(), chunk_of(), chunk_of("The Salt Court was founded in 1640 and meets every Thursday in Varn.")]
     drawn = []
@@ -76,13 +91,21 @@ async def test_some_styles_are_drawn_by_the_records_own_seed() -> None:
 
 @pytest.mark.parametrize("ask", ["structured", "line"])
 async def test_a_rewriting_may_begin_with_where_it_stands_and_its_writer_be_told_more(ask: str) -> None:
-    samples, recorder = await rewritten(LONG * 2, ask=ask, styles=["essay"], context=True, about="Northern coasts")
+    styles = {"styles": ["essay"]} if ask == "structured" else {}
+    samples, recorder = await rewritten(LONG * 2, ask=ask, context=True, about="Northern coasts", **styles)
     assert all(sample.text.startswith("The Varn Lighthouse > History\n\nThe Salt Court") for sample in samples)
     assert all("Topic: Northern coasts > The Varn Lighthouse" in asked[-1].content for asked in recorder.asked)
 
 
 @pytest.mark.parametrize(
-    "options", [{"draw": 3}, {"draw": 1, "ask": "line"}, {"styles": ["list", "list"]}, {"styles": []}]
+    "options",
+    [
+        {"draw": 3},
+        {"draw": 1, "ask": "line"},
+        {"styles": ["list"], "ask": "line"},
+        {"styles": ["list", "list"]},
+        {"styles": []},
+    ],
 )
 def test_settings_that_would_do_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

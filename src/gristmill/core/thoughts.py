@@ -1,9 +1,9 @@
 """The one form of a thought before an answer: what was thought, a blank line, and `Answer: ` before what is answered.
 
 Domain data and general data share it: were only one of them thought about, a model would learn its topics as the sign
-to think (`generate.thoughts` gives general data the thoughts that `generate.recall` and `generate.rag` write). Samples
-with thoughts carry the mark `thoughts`; only in those is the form looked for, so that a text that happens to say
-`Answer:` stays whole.
+to think. `generate.recall` writes them with its answers, `generate.thoughts` before answers that are there already.
+Samples with thoughts carry the mark `thoughts`; only in those is the form looked for, so that a text that happens to
+say `Answer:` stays whole.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 (Berglund and others: The reversal curse, arXiv 2309.12288).
 
 structured: the record rewritten as a whole, once in each style. line: each sentence by itself, for small models.
-Code refuses what is empty, a copy, much too long, not of its form, or speaks of "the text"; whether every name and
-number is in the source is for `curate.ground` to say.
+Code refuses what is empty, a copy, a loop, much too long, not of its form, or speaks of "the text"; whether every name
+and number is in the source is for `curate.ground` to say.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gristmill.core.records import Chunk, Fact, Origin, Quote, Sample
 from gristmill.core.stage import StepContext
 from gristmill.generate.source import distinct
 from gristmill.generate.stages import RephraseConfig, Style
-from gristmill.generate.wording import check_rewriting, one_line
+from gristmill.generate.wording import check_ends, check_rewriting, one_line
 from gristmill.generate.writer import Writer
 
 _FENCE = re.compile(r"^```\w*\n|\n```$")
@@ -77,10 +77,13 @@ async def _whole(writer: Writer, config: RephraseConfig) -> list[Sample]:
 def _check(style: Style, source: str) -> Callable[[str], str]:
     def check(answer: str) -> str:
         text = check_rewriting(_FENCE.sub("", answer.strip()).strip(), source=source, longest=_LONGEST.get(style, 2))
-        if style == "json":
-            _check_json(text)
-        if style == "xml":
-            _check_xml(text)
+        match style:
+            case "json":
+                _check_json(text)
+            case "xml":
+                _check_xml(text)
+            case _:
+                check_ends(text)
         return text
 
     return check

@@ -104,6 +104,8 @@ class RephraseConfig(WriterConfig):
             raise ValueError("a style is named twice in `styles`")
         if self.draw is not None and (self.ask == "line" or self.draw > len(self.styles)):
             raise ValueError("draw belongs to ask: structured, and is at most the number of styles")
+        if self.ask == "line" and "styles" in self.model_fields_set:
+            raise ValueError("styles belongs to ask: structured; line rewords each sentence")
         return self
 
 

@@ -32,7 +32,10 @@ _TURN = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _SHORTEST = 40  # characters of a text that says something
-_WORD = re.compile(r"[^\W_][\w'\u2019./-]*[^\W_]|[^\W_]")
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+"""Signs of scripts that put no spaces between words: each counts as one."""
+_LETTER = rf"[^\W_{_UNSPACED}]"
+_WORD = re.compile(rf"[{_UNSPACED}]|{_LETTER}(?:(?![{_UNSPACED}])[\w'\u2019./-])*{_LETTER}|{_LETTER}")
 
 
 def one_line(text: str) -> str:
@@ -93,12 +96,21 @@ def check_question(question: str, *, answer: str, sentence: Sentence, source: So
 def holds(text: str, answer: str) -> bool:
     """Whether the answer stands in the text as words of its own."""
     bare = answer.strip(" .,;:!?")
-    return bool(bare) and re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", text, re.IGNORECASE) is not None
+    return bool(bare) and re.search(as_words(bare), text, re.IGNORECASE) is not None
+
+
+def as_words(words: str) -> str:
+    """The pattern of some words that are no part of a longer one; where no spaces are written, of any."""
+    return rf"(?<![^\W{_UNSPACED}]){re.escape(words)}(?![^\W{_UNSPACED}])"
 
 
 def places(text: str, words: str) -> list[Span]:
     """Where some words stand in a text, letter for letter and as words of their own."""
-    return [hit.span() for hit in re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text)]
+    return [hit.span() for hit in re.finditer(as_words(words), text)]
+
+
+def word_count(text: str) -> int:
+    return len(_words(text))
 
 
 def anchors_of(sentence: Sentence, source: Source, answer: str) -> set[str]:
@@ -139,6 +151,16 @@ def check_rewriting(text: str, *, source: str, longest: float = 2) -> str:
     return text
 
 
+def check_ends(text: str) -> str:
+    """It stops where it is done: no loop, and not the next turn of the talk with the model."""
+    if _TURN.search(text):
+        raise ValueError("write the text alone, nothing before or after it")
+    said = [" ".join(_words(part)) for part in re.split(r"(?<=[.!?])\s+|\n", text)]
+    if any(said.count(each) > 2 for each in said if each.count(" ") > 2):
+        raise ValueError("you say the same again and again: say each thing once")
+    return text
+
+
 def check_prose(text: str, *, source: str) -> str:
     """A text of several sentences on a source, without fences: not empty, not copied from it, no loop, no word on the
     task, and not the next turn of the talk with the model."""
@@ -147,11 +169,7 @@ def check_prose(text: str, *, source: str) -> str:
         raise ValueError("that is too short: write whole sentences")
     if _MENTIONS.search(text):
         raise ValueError("do not speak of a text or a sentence: say what is the case")
-    if _TURN.search(text):
-        raise ValueError("write the text alone, nothing before or after it")
-    said = [" ".join(_words(part)) for part in re.split(r"(?<=[.!?])\s+|\n", text)]
-    if any(said.count(each) > 2 for each in said if each.count(" ") > 2):
-        raise ValueError("you say the same again and again: say each thing once")
+    check_ends(text)
     own = _runs(_words(text), 5)
     if own and len(own & _runs(_words(source), 5)) > 0.7 * len(own):
         raise ValueError("that is nearly a copy: change the order and the wording")

@@ -13,8 +13,9 @@ from typing import Any
 from gristmill.core.errors import Reject
 from gristmill.core.prompt import Prompt
 from gristmill.core.records import Message, Origin, Quote, Sample
+from gristmill.core.thoughts import parted
 from gristmill.generate.source import Sentence, Source
-from gristmill.generate.wording import check_statement, holds, one_line
+from gristmill.generate.wording import check_statement, holds, one_line, word_count
 from gristmill.generate.writer import Writer, Written
 
 LONGEST_REPLY = 600  # characters
@@ -50,7 +51,7 @@ def is_question(sample: Sample) -> bool:
 def asked_of(sample: Sample, source: Source) -> Asked:
     if not is_question(sample):
         raise Reject("no single question with a quoted answer")
-    return Asked(sample.question, sample.answer, _sentence(sample.quotes, source), sample)
+    return Asked(sample.question, parted(sample.answer, sample).answer, _sentence(sample.quotes, source), sample)
 
 
 def _sentence(quotes: tuple[Quote, ...], source: Source) -> Sentence:
@@ -71,7 +72,7 @@ def check_reply(text: str, answer: str) -> str:
     reply = check_said(text)
     if not says(reply, answer):
         raise ValueError(f"the reply must say the answer: {answer!r}")
-    if len(reply.split()) < len(answer.split()) + 2:
+    if word_count(reply) < word_count(answer) + 2:
         raise ValueError("write a whole sentence, not the bare answer")
     return check_statement(reply)
 

@@ -32,7 +32,7 @@ from gristmill.generate.chat.asked import (
 from gristmill.generate.chat.stages import CorrectionConfig
 from gristmill.generate.source import Source
 from gristmill.generate.spans import AnswerSpan, pick
-from gristmill.generate.wording import holds
+from gristmill.generate.wording import as_words, holds
 from gristmill.generate.writer import Writer
 
 _TOKENS = 640
@@ -126,7 +126,7 @@ def falsified(reply: str, asked: Asked, source: Source, rng: random.Random) -> s
     if not values:
         raise Reject("no wrong answer of its kind", asked.answer)
     value = rng.choice(values)
-    wrong = re.sub(rf"(?<!\w){re.escape(asked.answer)}(?!\w)", lambda _: value, reply, flags=re.IGNORECASE)
+    wrong = re.sub(as_words(asked.answer), lambda _: value, reply, flags=re.IGNORECASE)
     if holds(wrong, asked.answer) or wrong == reply:
         raise Reject("no wrong answer of its kind", asked.answer)
     return wrong

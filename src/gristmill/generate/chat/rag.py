@@ -18,6 +18,7 @@ from gristmill.core.errors import Reject
 from gristmill.core.passages import MARK, cited, show
 from gristmill.core.records import Chunk, Draft, Message, Record, Sample, digest_of
 from gristmill.core.stage import Dropped, PassContext, PassResult, StepContext
+from gristmill.core.thoughts import parted
 from gristmill.generate.chat.asked import (
     LONGEST_REPLY,
     Asked,
@@ -67,7 +68,8 @@ def retrieve(config: RagConfig, records: Iterable[Record], ctx: PassContext) -> 
             yield Dropped(sample, "no single question with a quoted answer and a chunk")
             continue
         ranked = (chunks[at] for at in np.argsort(-index.scores(sample.question), kind="stable"))
-        others = (each for each in ranked if each.id != own.id and not holds(each.text, sample.answer))
+        answer = parted(sample.answer, sample).answer
+        others = (each for each in ranked if each.id != own.id and not holds(each.text, answer))
         nearest = list(islice(others, config.passages))
         draft = _retrieval(config, sample, own, nearest, ctx, found=sample.id not in missed)
         yield draft or Dropped(sample, "no other passage to be misled by", "every chunk holds the answer")

@@ -22,7 +22,8 @@ class RagConfig(WriterConfig):
     instruction: str | None = Field(
         None,
         min_length=1,
-        description="What stands above the passages; a sentence in the sample's language if not given",
+        description="What stands above the passages; a sentence in the sample's language if not given (English, "
+        "German, French, Spanish; English for all others)",
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Draft, Message, Origin, Record, Sample, digest_of
 from gristmill.core.stage import Dropped, PassContext, PassResult, StepContext
+from gristmill.core.thoughts import parted
 from gristmill.generate.chat.asked import (
     LONGEST_REPLY,
     Asked,
@@ -89,7 +90,7 @@ def _conversations(pool: list[Sample], turns: int, seed: int) -> Iterator[list[S
     """The first wording of every fact, then the second of every fact that has one …, each cut into equal parts."""
     facts: dict[tuple[object, str], list[Sample]] = defaultdict(list)
     for sample in sorted(pool, key=lambda sample: digest_of([seed, sample.id])):
-        facts[_place(sample), sample.answer.casefold()].append(sample)
+        facts[_place(sample), parted(sample.answer, sample).answer.casefold()].append(sample)
     for wordings in zip_longest(*facts.values()):
         members = sorted((sample for sample in wordings if sample), key=lambda sample: (_place(sample), sample.id))
         parts = -(-len(members) // turns)
