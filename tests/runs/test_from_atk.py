@@ -236,6 +236,64 @@ def test_the_composition_keeps_one_role_a_model_and_one_setting_for_all_folders(
     assert stages["chunks"]["kind"] == "ingest.chunk" and list(stages).index("mended") < list(stages).index("chunks")
 
 
+@pytest.mark.parametrize("pipeline", CONFIGS)
+def test_the_harvest_takes_all_that_is_exported(atk: Path, pipeline: str) -> None:
+    text = (
+        CONFIGS[pipeline].replace("meta_datagen:\n  do_meta_datagen: True\n", "meta:\n") + "\ndo_meta_datagen: True\n"
+    )
+    made, recipe = converted(atk, pipeline, text)
+    assert planned(atk, made).nodes
+    taken = recipe["stages"]["harvest"]["needs"]
+    if pipeline == "factual-datagen-pipeline":
+        assert taken == ["corpus", "typos", "talks", "groups", "sound"]
+    if pipeline == "classifier-creator-pipeline":
+        assert taken == ["rules", "label"]
+
+
+def test_a_composition_says_what_it_does_with_every_setting_of_its_folders_and_cleans_only_where_asked(
+    atk: Path,
+) -> None:
+    text = CONFIGS["factual-datagen-pipeline"] + (
+        "correction_pipeline:\n  correction_use_subset: False\ndo_not_use_llm_for_pdf_processing: True\n"
+        "model_training:\n  context_length: 10000\n  models_dir: ./models\n"
+    )
+    text = text.replace("factual_gen_use_subset: True,", "factual_gen_use_subset: True, correction_use_subset: True,")
+    made, recipe = converted(atk, "factual-datagen-pipeline", text)
+    assert "path.input_dirs[0].correction_use_subset" in made.left and UNKNOWN not in made.left.values()
+    assert "mended" not in recipe["stages"] and "cleaner" not in recipe["models"]
+    assert "pdf_cleaning.pdf_cleaning_small_model" in made.left
+    assert made.carried["do_not_use_llm_for_pdf_processing"] == "stages.mended is left out"
+    without = text.replace("factual_large_model: big/model", "")
+    made, recipe = converted(atk, "factual-datagen-pipeline", without)
+    assert recipe["models"]["writer"]["model"] == "???" and recipe["stages"]["questions"]["model"] == "writer"
+
+
+def test_what_is_off_is_not_said_to_be_there(atk: Path) -> None:
+    text = API + "skip:\n  skip_filter_chunks: True\nuse_subset: False\ndo_meta_datagen: False\n"
+    made, recipe = converted(atk, "correction-pipeline", text)
+    assert not {"suitable", "subset", "harvest"} & recipe["stages"].keys()
+    off = ("skip.skip_filter_chunks", "use_subset", "do_meta_datagen")
+    assert all(made.carried[place].endswith("is left out") for place in off)
+    story, roles = converted(atk, "rptoolkit-pipeline", API + "include_chunk_in_prompt: False\nrp_prompt_start: Hi\n")
+    assert roles["stages"]["stories"]["source"] is False and "prompts:" in story.left["rp_prompt_start"]
+    sorts, _ = converted(atk, "classifier-creator-pipeline", API + "train_set_size: 40\ntrain_set_increment: 20\n")
+    assert "train_set_increment" in sorts.left and "train_set_increment" not in sorts.carried
+
+
+def test_a_config_that_is_none_says_where(atk: Path) -> None:
+    typos = "dataset:\n  code_variation_functions: [allcaps, mine]\n"
+    made, recipe = converted(atk, "repvar-pipeline", API + typos)
+    assert recipe["stages"]["typos"]["ways"] == ["upper"]
+    assert "dataset.code_variation_functions.mine" in made.left
+    for text, said in (
+        ("variation_generator_count: many\n", "is no number"),
+        ("variation_generator_count: !!PLACEHOLDER!!\n", "is no number"),
+        ("system:\n  input_dir: ./twice\n", "input_dir twice"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            converted(atk, "repvar-pipeline", API + text)
+
+
 def test_a_placeholder_blocks_the_run_and_an_unknown_name_is_listed(atk: Path) -> None:
     text = API.replace("big/model", "!!PLACEHOLDER!!").replace("./inputs/facts", "./inputs/!!PLACEHOLDER!!")
     made, recipe = converted(atk, "correction-pipeline", f"{text}\nmine:\n  something_else: 3\n")

@@ -29,8 +29,11 @@ def everything(config: Config, project: Path) -> Parts:
             if name != "path" and value != first.get(name):
                 config.left[f"path.input_dirs[{at}].{name}"] = "one setting for all folders here: the first folder's"
     for name, value in first.items():  # a folder's settings are a name space of their own
-        config.values.setdefault(name, value)
-        config.places.setdefault(name, f"path.input_dirs[0].{name}")
+        place = f"path.input_dirs[0].{name}"
+        if config.places.setdefault(name, place) == place:
+            config.values[name] = value
+        else:
+            config.left[place] = f"{config.places[name]} says it for all folders"
     config.carried["path.input_dirs[0].path"] = "stages.read.paths"
     paths = [located(config, project, each.get("path")) for each in (first, *others)]
     stages: Stages = {"read": {"kind": "ingest.read", "paths": paths}}
@@ -41,7 +44,7 @@ def everything(config: Config, project: Path) -> Parts:
     source = list(stages)[-1]
     stages |= varied(config, source, count="variation_generation_counts", inferred=True, writer=_as(models, "varier"))
     ways = _ways(config)
-    times = int(config.take("number_of_factual_sft_generations_to_do", "stages.questions.per_chunk", 1))
+    times = int(config.number("number_of_factual_sft_generations_to_do", "stages.questions.per_chunk", 1))
     asked = recalled(config, ways, times=times) | {"needs": [source]}
     if first.get("factual_gen_use_subset") and (
         size := config.take("factual_gen_subset_size_per_way", "stages.questions.anchors")
@@ -83,11 +86,14 @@ def _models(config: Config) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for role, prefix in sections.items():
         spec = model(config, role, "large", prefix=prefix)
-        if f"{prefix}large_model" in config.values:
+        if role == "writer" or f"{prefix}large_model" in config.values:
             added(config, models, role, spec)
-    if "pdf_cleaning_small_model" in config.values:
+    if config.take("do_not_use_llm_for_pdf_processing", "stages.mended", False):
+        for name in [name for name in config.values if name.startswith("pdf_cleaning_")]:
+            config.leave(name, "do_not_use_llm_for_pdf_processing is on")
+    elif "pdf_cleaning_small_model" in config.values:
         models["cleaner"] = model(config, "cleaner", "small", prefix="pdf_cleaning_")
-    return models or {"writer": model(config, "writer", "large")}
+    return models
 
 
 def _as(models: dict[str, Any], role: str) -> str:
@@ -97,6 +103,6 @@ def _as(models: dict[str, Any], role: str) -> str:
 def dropped(config: Config) -> dict[str, Any]:
     """Shares of chats that lose their system message, or their thoughts."""
     share = config.take("remove_system_prompt_ratio", "stages.system.drop", 0.2)
-    thoughts = config.take("remove_thought_process_ratio", "stages.system.drop_thoughts", 0)
+    thoughts = config.number("remove_thought_process_ratio", "stages.system.drop_thoughts", 0)
     words = config.take("remove_thought_process_prompt", "stages.system.at_once")
     return {"drop": share} | ({"drop_thoughts": thoughts, "at_once": words} if thoughts and words else {})

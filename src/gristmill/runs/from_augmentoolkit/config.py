@@ -35,6 +35,13 @@ class Config:
             self.carried[self.places[name]] = to
         return default if value in (None, "", [], {}) else value
 
+    def number(self, name: str, to: str, default: float) -> float:
+        """A value that the recipe is computed with."""
+        value = self.take(name, to, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{self.places[name]} is no number: {value!r}", "Write one into the config.")
+        return value
+
     def leave(self, name: str, why: str) -> None:
         if name in self.values and self.places[name] not in self.carried:
             self.left[self.places[name]] = why
@@ -61,6 +68,8 @@ def read_config(path: Path) -> Config:
             continue
         whole = not isinstance(inner, dict) or section in (data.get("no_flatten") or ())
         for name, value in ({section: inner} if whole else inner).items():
+            if str(name) in places:
+                raise ConfigError(f"{path.name} says {name} twice", "Names are one space: keep one of them.")
             values[str(name)] = value
             places[str(name)] = str(section) if whole else f"{section}.{name}"
     root = path.resolve().parent

@@ -36,23 +36,38 @@ def convert(path: Path, project: Path) -> Converted:
     _harvest(config, stages)
     for name in list(config.rest()):
         config.leave(name, why_not(name))
+    carried = {place: _where(to, stages) for place, to in config.carried.items()}
     repeat = models.pop(REPEAT, None)
     recipe: dict[str, Any] = {"name": _name(path), "description": f"Converted from {config.pipeline}", "seed": 7}
     recipe |= {"models": models, "stages": stages} | ({"repeat": repeat} if repeat else {})
     text = _header(path, config.left) + yaml.dump(
         recipe, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
-    return Converted(text, config.carried, config.left)
+    return Converted(text, carried, config.left)
 
 
 def _harvest(config: Config, stages: Stages) -> None:
     """Prompts and answers as lessons for a writer, of all that came through."""
     if config.take("do_meta_datagen", "stages.harvest", False):
-        ends = ("curate.export", "evaluate.agreement")
-        through = [name for name, stage in stages.items() if stage["kind"] not in ends]
-        stages["harvest"] = {"kind": "generate.harvest", "needs": through[-1:]}
+        stages["harvest"] = {"kind": "generate.harvest", "needs": _exported(stages)}
         stages["lessons"] = {"kind": "curate.export", "name": "lessons", "formats": ["openai"]}
         config.leave("meta_datagen_keys", "the answers of all stages are taken; stages.harvest.of names some")
+
+
+def _exported(stages: Stages) -> list[str]:
+    """What the exports take: all that came through. A classifier's lessons are its rules and labels."""
+    if "label" in stages:
+        return ["rules", "label"]
+    names = list(stages)
+    taken = [stages[name].get("needs") or [names[at - 1]] for at, name in enumerate(names)
+             if stages[name]["kind"] == "curate.export"]  # fmt: skip
+    return list(dict.fromkeys(name for each in taken for name in each))
+
+
+def _where(to: str, stages: Stages) -> str:
+    """What a switch of the config turns off is no stage of the recipe."""
+    named = to.split(".")[1].partition(":")[0] if to.startswith("stages.") else None
+    return f"{to} is left out" if named and named not in stages else to
 
 
 def _name(path: Path) -> str:

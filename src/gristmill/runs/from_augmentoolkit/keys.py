@@ -15,10 +15,11 @@ GENERIC = "general chats are files here: an ingest.samples stage, and curate.mix
 NOWHERE = {
     "completion_mode|.*_completion_mode": "prompts are messages; there is no completion mode",
     "use_stop|.*_use_stop": "stop strings belong to each kind",
-    "use_min_p|rp_prompt_.*": "sampling belongs to each kind: `temperature`",
+    "use_min_p": "sampling belongs to each kind: `temperature`",
+    "rp_prompt_.*": "write it into a prompt of your own: `prompts:` of stages.stories",
     "prompts|default_prompts|.*_prompts|.*_prompts_inferred": "prompts are files of each kind (`prompts:` of a stage); "
     "those of Augmentoolkit have another form",
-    "output_dir|huggingface_cache_dir|cache_dir|chunking_output_dir": "a run has its own folder in the workspace",
+    "output_dir|.*cache_dir|chunking_output_dir|models_dir": "a run has its own folder in the workspace",
     "phase_index|work_in_phases": "a run goes on where it ended; another model in one stage redoes what follows",
     "do_meta_datagen|meta_datagen_.*": HARVEST,
     "hub_path|private|push_to_hub|.*hub_.*|huggingface_token": HUB,
@@ -26,7 +27,8 @@ NOWHERE = {
     "skip_.*": "there is no such stage in this recipe",
     "small_.*|.*_small_.*|.*cost.*small.*": SMALL,
     "cost_.*|.*_cost_.*": "there is no model of that size in this recipe",
-    "do_train|runpod_api_key|pod_id|do_run|server_type|base_model|is_mistral_derived_model|other_.*_kwargs": RUNPOD,
+    "do_train|runpod_api_key|pod_id|do_run|server_type": RUNPOD,
+    "base_model|is_mistral_derived_model|context_length|other_.*_kwargs": RUNPOD,
     "wandb_.*": "a tracker is a sink: sinks: {wandb: {...}}",
     "template|template_kwargs|prompt_template|.*_prompt_template|.*_format|bos": TEMPLATE,
     "generic_dataset_.*|max_samples_per_dataset|minimum_generic_sft|.*pretrain.*sft.*|.*sft_is_pretrain": GENERIC,

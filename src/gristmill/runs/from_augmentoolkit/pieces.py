@@ -45,7 +45,7 @@ GATES: Stages = {
 
 
 def varied(config: Config, source: str, *, count: str, inferred: bool | None = None, writer: str = "writer") -> Stages:
-    draw = config.take(count, "stages.forms.draw", 3)
+    draw = config.number(count, "stages.forms.draw: each of the ten styles once at most", 3)
     about = plain(config.take("dataset_context", "stages.forms.about"))
     more = plain(config.take("additional_dataset_context", "stages.forms.about"))
     said = ": ".join(str(each) for each in (about, more) if each and each != PLACEHOLDER) or None
@@ -67,12 +67,19 @@ def varied(config: Config, source: str, *, count: str, inferred: bool | None = N
         "grounded": {"kind": "curate.ground"},
         "corpus": {"kind": "curate.dedup", "needs": ["passages", "grounded"]},
     }
-    ways = [OPERATORS[name] for name in config.take("code_variation_functions", "stages.typos.ways", [])]
+    ways = _operators(config)
     if ways:
         stages["typos"] = {"kind": "generate.perturb", "ways": ways}
     needs = ["corpus", "typos"] if ways else ["corpus"]  # the stage of typos gives its variants alone
     stages["texts"] = {"kind": "curate.export", "name": "texts", "formats": ["text"], "needs": needs}
     return stages
+
+
+def _operators(config: Config) -> list[str]:
+    named = dict.fromkeys(str(name) for name in config.take("code_variation_functions", "stages.typos.ways", []))
+    for name in named.keys() - OPERATORS.keys():
+        config.left[f"{config.places['code_variation_functions']}.{name}"] = "generate.perturb has no such way"
+    return [OPERATORS[name] for name in named if name in OPERATORS]
 
 
 def recalled(config: Config, ways: list[str], *, writer: str = "writer", times: int = 1) -> dict[str, Any]:
@@ -85,11 +92,11 @@ def recalled(config: Config, ways: list[str], *, writer: str = "writer", times: 
 def finished(config: Config, prompts: str) -> Stages:
     """System messages, conversations, files."""
     stages: Stages = {}
-    if config.take("do_not_use_system_prompts", "stages.system is left out", False):
+    if config.take("do_not_use_system_prompts", "stages.system", False):
         config.leave(prompts, "do_not_use_system_prompts is on")
     elif (found := system(config, prompts)) is not None:
         stages["system"] = found
-    turns = config.take("items_per_conversation", "stages.talks.turns", 1)
+    turns = int(config.number("items_per_conversation", "stages.talks.turns", 1))
     if turns > 1:
         stages["talks"] = {"kind": "curate.converse", "turns": turns}
     return stages | {"dataset": {"kind": "curate.export", "formats": ["openai", "sharegpt", "masked"]}}
@@ -109,7 +116,7 @@ def retrieved(config: Config, needs: list[str], *, writer: str = "writer") -> St
         "rag": stage,
         "groups": {
             "kind": "curate.converse",
-            "turns": max(2, config.take("num_items_per_group", "stages.groups.turns", 3)),
+            "turns": max(2, int(config.number("num_items_per_group", "stages.groups.turns", 3))),
             "learn": "each",
         },
         "rag_data": {"kind": "curate.export", "name": "rag", "formats": ["masked"]},

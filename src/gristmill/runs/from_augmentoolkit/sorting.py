@@ -27,7 +27,10 @@ def classifier(config: Config, project: Path) -> Parts:
     rules = plain(config.take("desc", "stages.rules.description")) or PLACEHOLDER
     wanted = config.take("required_accuracy", "repeat.until", 0.9)
     count = config.take("train_set_size", "stages.label.count", 40)
-    config.take("train_set_increment", "stages.label.count: the same in every round")
+    if config.values.get("train_set_increment") != count:
+        config.leave("train_set_increment", "every round labels as many as the first: stages.label.count")
+    else:
+        config.take("train_set_increment", "stages.label.count: the same in every round")
     label = {"kind": "generate.label", "model": "labeller", "count": count}
     label["test"] = config.take("test_set_size", "stages.label.test", 10)
     stages |= {
@@ -42,7 +45,7 @@ def classifier(config: Config, project: Path) -> Parts:
         stages["dataset"] = {"kind": "curate.export", "formats": ["labelled"]}
     models[REPEAT] = {
         "stages": ["label", "tune", "guess", "agree"],
-        "times": config.take("max_iters", "repeat.times", 5) + 1,
+        "times": int(config.number("max_iters", "repeat.times", 5)) + 1,
         "until": f"agree.low >= {wanted}",
     }
     return models, stages

@@ -28,7 +28,7 @@ def roleplay(config: Config, project: Path) -> Parts:
     line, text = {"maxLength": 80}, {"maxLength": 400}
     card: dict[str, Any] = {"name": line, "age": line, "occupation": line, "personality": text, "appearance": text}
     card |= {"backstory": text, "likes": some, "dislikes": some, "scene": text}
-    config.take("include_chunk_in_prompt", "stages.card.prompt")
+    shown = {"source": bool(config.take("include_chunk_in_prompt", "stages.stories.source", True))}
     stages = documents(config, project, default=2000)
     stages |= {
         "features": {
@@ -48,7 +48,7 @@ def roleplay(config: Config, project: Path) -> Parts:
             "max_tokens": 2000,
         },
         "bible": {"kind": "generate.bible"},
-        "stories": {"kind": "generate.story", "model": "teller"},
+        "stories": {"kind": "generate.story", "model": "teller", **shown},
         "filter": {"kind": "curate.filter", "question_length": {"min_words": 1, "max_words": 200}},
         "rating": {
             "kind": "curate.judge",
