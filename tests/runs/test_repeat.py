@@ -10,7 +10,7 @@ from tests.fakes.fixtures import FakeServer
 from tests.runs.project import PLACES, Project, stage_bytes
 
 from gristmill.core.events import read_events
-from gristmill.core.records import Chunk, Sample
+from gristmill.core.records import Chunk, Report, Sample
 from gristmill.core.stage import Stage, StageConfig
 from gristmill.runs.canary import try_out
 from gristmill.runs.estimate import estimate
@@ -145,6 +145,29 @@ def test_a_number_that_no_stage_gives_is_named_after_the_first_round(
     assert outcome.state == "failed" and outcome.error is not None and outcome.error.exit_code == 2
     assert "seen gives no `takn`" in str(outcome.error) and "taken, given" in outcome.error.hint
     assert "facts.2" not in outputs
+
+
+TOLD = """
+from gristmill.core.records import Report
+
+def run(config, records, ctx):
+    yield Report(title="Told", data={"kappa": None, "n": len(list(records))})
+"""
+
+
+def test_a_number_that_a_report_cannot_say_is_a_target_not_met(
+    project: Project, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("site/told_of.py", TOLD)
+    monkeypatch.syspath_prepend(project.folder / "site")
+    kind = Stage("told_of:run", StageConfig, (Sample,), (Report,), shape="pass")
+    monkeypatch.setitem(kinds(), "test.told", (kind,))
+    stages = {"told": {"kind": "test.told", "needs": ["cloze.all"], "after": "seen"}}
+    repeat = {"stages": ["facts", "cloze", "seen", "told"], "times": 2, "until": "told.kappa >= 0.5"}
+    outcome, outputs = go(project, recipe(project, fake.url, stages=stages, repeat=repeat))
+    assert outcome.state == "finished" and outputs["facts.2"].count
+    warnings = [e["message"] for e in read_events(outcome.folder / "events.ndjson") if e["event"] == "warning"]
+    assert warnings == ["`repeat` ends with no value of kappa: not told.kappa >= 0.5"]
 
 
 WRONG = {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 
 from gristmill.core.errors import ConfigError
+from gristmill.core.records import Report
 from gristmill.runs.folder import Output
 from gristmill.runs.measures import measured
 from gristmill.runs.plan import Node, Plan
@@ -34,12 +35,17 @@ def reached(plan: Plan, outputs: Mapping[str, Output], number: int) -> str | Non
 
 
 def standing(plan: Plan, outputs: Mapping[str, Output], number: int) -> float | None:
-    """What the target's stage gave for it in a round. None without a target, or where that round did not come to it."""
+    """What the target's stage gave for it in a round. None without a target, where that round did not come to it, and
+    where its report says that there is no such number: a kappa of labels that are all the same."""
     target = plan.recipe.repeat.target if plan.recipe.repeat else None
     output = outputs.get(called(target.stage, number)) if target else None
     if target is None or output is None or SKIPPED in output.meta:
         return None
     numbers = measured(output)
+    if target.metric not in numbers and any(
+        report.data.get(target.metric, 0) is None for report in output.only(Report)
+    ):
+        return None
     if target.metric not in numbers:
         known = ", ".join(numbers)
         raise ConfigError(f"`repeat.until`: {target.stage} gives no `{target.metric}`", f"It gives: {known}.")
@@ -57,4 +63,4 @@ def missed(plan: Plan, node: Node, outputs: Mapping[str, Output]) -> str | None:
         if value is not None:
             is_met = repeat.target.met(value)
             return None if is_met else f"`repeat` ends with {repeat.target.metric} at {value:g}: not {repeat.until}"
-    return None
+    return f"`repeat` ends with no value of {repeat.target.metric}: not {repeat.until}"
