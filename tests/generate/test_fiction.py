@@ -79,7 +79,11 @@ def test_a_part_of_a_name_that_could_be_two_people_is_neither() -> None:
 
 
 def test_two_people_of_one_title_or_one_first_name_are_two() -> None:
-    for pair in (("Count of Berg", "Count of Thal"), ("Ilse de Winter", "Ilse Marren"), ("Graf von Berg", "Graf von Thal")):
+    for pair in (
+        ("Count of Berg", "Count of Thal"),
+        ("Ilse de Winter", "Ilse Marren"),
+        ("Graf von Berg", "Graf von Thal"),
+    ):
         cards = [card(name, at, age=str(at)) for at, name in enumerate(pair)]
         assert told(*cards) == cards
 
@@ -122,12 +126,18 @@ GOOD = [
         (Exchange("And now?", "Now I sleep.\n\nNote: The story ends here."), 3),
         (Exchange("User: And now?", "Odile Fenn: Now I sleep."), 3),
         (Exchange("And now?", "Narrator: She smiles.\nOdile: Now I sleep."), 3),
+        (Exchange("User: And now?", "Fenn: Now I sleep."), 3),
     ],
 )
 def test_a_conversation_is_cut_back_to_what_is_sound(last: Exchange, left: int) -> None:
     kept = repaired([*GOOD[:2], last], name="Odile Fenn", words=100)
     assert len(kept) == left and kept[:2] == GOOD[:2]
     assert not any(word in f"{e.user} {e.reply}" for e in kept for word in ("Note", "User:", "Narrator:", "Odile"))
+
+
+def test_words_that_only_begin_as_a_remark_does_are_the_characters_own() -> None:
+    said = [Exchange("What is your work?", "Note-taking, sir.\nNote the colour of the sea: it is green.")]
+    assert repaired(said, name="Captain Odile Fenn", words=100) == said
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)*]*$|[\"\u201d\u00bb*]$")
 _REMARK = re.compile(
-    r"(?:^|\n)\s*[(\[*]*(?:note|ooc|author'?s note|anmerkung|remarque|nota)\b\s*[:\-\u2013].*", re.I | re.S
+    r"(?:^|\n)\s*[(\[*]*(?:note|ooc|author'?s note|anmerkung|remarque|nota)\b\s*(?::|[-\u2013]\s).*", re.I | re.S
 )
 _NARRATOR = ("narrator", "narration", "erzähler", "narrateur", "narrador")
 _USER = ("user", "{user}", "you")
@@ -32,7 +32,7 @@ def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchan
     reply that breaks off."""
     kept: list[Exchange] = []
     said: set[str] = set()
-    character = tuple(dict.fromkeys(part for part in (name, name.split()[0] if name.split() else "") if part))
+    character = tuple(dict.fromkeys(part for part in (name, *name.split()) if part))
     for exchange in exchanges:
         user, reply = without_label(exchange.user, _USER), without_label(exchange.reply, character)
         both = [" ".join(text.casefold().split()) for text in (user, reply)]
