@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 import yaml
 from tests.runs.project import Project
+from tests.train.conftest import make_model_folder
 
 from gristmill.core.records import Sample
 from gristmill.core.versions import version
+from gristmill.models.checkpoint import verify
+from gristmill.runs.card import card_of
 from gristmill.runs.compare import compare
 from gristmill.runs.execute import execute
 from gristmill.runs.exports import export_review
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.plan import make_plan
 from gristmill.runs.report.compare import compare_page, tables
+from gristmill.runs.trail import Trail
 from gristmill.runs.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -47,8 +51,9 @@ def run(project: Project) -> Iterator[Run]:
     workspace = Workspace(project.workspace)
 
     def run(name: str, *, seed: int = 3, **changes: dict[str, Any]) -> RunFolder:
+        whole = {key: changes.pop(key) for key in ("models", "repeat") if key in changes}
         stages = {stage: {**STAGES.get(stage, {}), **changes.get(stage, {})} for stage in [*STAGES, *changes]}
-        recipe = {"name": name.replace(" ", "-"), "seed": seed, "stages": stages}
+        recipe = {"name": name.replace(" ", "-"), "seed": seed, "stages": stages, **whole}
         path = project.write(f"{name}.yaml", yaml.safe_dump(recipe, sort_keys=False))
         outcome = execute(make_plan(path), workspace, name=name)
         assert outcome.state == "finished", outcome.error
@@ -159,6 +164,27 @@ def test_edits_of_people_are_changes(run: Run, project: Project) -> None:
     assert line["changed"] == {"rewritten by review": 1}
     assert line["went"] == {"dropped by review: rejected in review": 1}
     assert line["same"] == line["all"] - 2
+
+
+@pytest.mark.slow
+def test_a_models_card_names_the_data_set_that_compare_names(run: Run, project: Project) -> None:
+    """Of a training in rounds, too; what came by two ways counts once."""
+    (project.folder / "student").mkdir()
+    make_model_folder(project.folder / "student")
+    tune = {"kind": "train.sft", "model": "student", "context": 128, "batch": 256, "steps": 1, "threads": 1}
+    more = {"tune": {**tune, "lora": {"r": 2}, "needs": ["filter.all", "clean"]}}
+    given = {"models": {"student": {"provider": "local", "model": "student"}}, "export": {"needs": ["clean"]}}
+    one = run("one", repeat={"stages": ["cloze", "filter", "clean", "export", "tune"], "times": 2}, **given, **more)
+    cards = [
+        card_of(one, name, verify(one.path / "checkpoints" / name), form="hf", proof="", loading="")
+        for name in ("tune", "tune.2")
+    ]
+    outputs = one.outputs()
+    for card, taken in zip(cards, (["filter", "clean"], ["filter", "filter.2", "clean.2"]), strict=True):
+        held = {record.id: record for name in taken for record in outputs[name] if isinstance(record, Sample)}
+        assert card.run["data"] == version(held.values()) and sum(card.samples.values()) == len(held)
+        assert card.settings["kind"] == "train.sft"
+    assert Trail(one).version == cards[1].run["data"]
 
 
 @pytest.mark.slow

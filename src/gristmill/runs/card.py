@@ -17,6 +17,7 @@ from gristmill.models.card import Arm, ModelCard
 from gristmill.models.checkpoint import Manifest
 from gristmill.models.hub import PREFIX
 from gristmill.runs.folder import Output, RunFolder
+from gristmill.runs.trail import Trail, entry_of
 
 
 def card_of(folder: RunFolder, stage: str, manifest: Manifest, *, form: str, proof: str, loading: str) -> ModelCard:
@@ -25,7 +26,7 @@ def card_of(folder: RunFolder, stage: str, manifest: Manifest, *, form: str, pro
     base = {"path": "", "sha256": "", **manifest.metadata.get("base", {})}
     name, hub, licence = _base(str(base["path"]))
     recipe = yaml.safe_load((folder.path / "recipe.yaml").read_text("utf-8"))
-    used = _used(outputs, _needs(recipe["stages"], stage))
+    used = _used([outputs[name] for name in Trail(folder).given_to(stage)])
     return ModelCard(
         title=f"{run['name']}: {stage}",
         base=name,
@@ -38,7 +39,7 @@ def card_of(folder: RunFolder, stage: str, manifest: Manifest, *, form: str, pro
         stages=[(n, o.meta.get("kind", _kind(recipe, n)), o.count) for n, o in outputs.items()],
         samples=dict(sorted(used.kinds.items())),
         writers=dict(sorted(used.writers.items())),
-        settings=dict(recipe["stages"][stage]),
+        settings=dict(recipe["stages"][entry_of(stage)]),
         metrics=manifest.metadata.get("metrics", {}),
         exams=_exams(outputs),
         hashes={"base": f"{name} sha256 {base['sha256']}", "checkpoint manifest sha256": manifest.sha256},
@@ -65,13 +66,6 @@ def _run(folder: RunFolder, run: Mapping[str, Any]) -> dict[str, str]:
     return {**{name: str(value) for name, value in told.items()}, "packages": packages}
 
 
-def _needs(stages: Mapping[str, Any], stage: str) -> list[str]:
-    """The stages whose output a stage takes: those it names, or the one before it."""
-    given = stages[stage].get("needs")
-    names = list(stages)
-    return list(given) if given else names[max(names.index(stage) - 1, 0) : names.index(stage)]
-
-
 def _kind(recipe: Mapping[str, Any], node: str) -> str:
     entry, _, part = node.partition(".")
     return f"{recipe['stages'][entry]['kind']}{f'/{part}' if part else ''}"
@@ -87,27 +81,23 @@ class _Used:
     version: str = ""  # of the data set, what was held out included
 
 
-def _used(outputs: Mapping[str, Output], needs: list[str]) -> _Used:
-    """What the stages before gave, less what was held out: read one by one, however many there are."""
+def _used(given: list[Output]) -> _Used:
+    """What the stages before gave, less what was held out: read one by one, however many there are; what came by two
+    ways counts once."""
     used = _Used()
-    said: list[Said] = []
-    given = [output for name, output in outputs.items() if _without_round(name) in needs]
+    said: dict[str, Said] = {}
     for sample in (sample for output in given for sample in output.only(Sample)):
-        said.append(said_of(sample))
+        if sample.id in said:
+            continue
+        said[sample.id] = said_of(sample)
         if sample.marks.get("split", "train") != "train":
             continue
         used.languages.add(sample.language)
         used.kinds[f"{sample.form}/{sample.kind}"] += 1
         if sample.origin is not None:
             used.writers[sample.origin.prompt or sample.origin.stage, sample.origin.model or "no model"] += 1
-    used.version = version_of(said)
+    used.version = version_of(said.values())
     return used
-
-
-def _without_round(node: str) -> str:
-    """`ground` for `ground.2`, as a recipe names it; `exam.answer` stays what it is."""
-    name, _, number = node.partition(".")
-    return name if number.isdigit() else node
 
 
 def _documents(outputs: Mapping[str, Output], run: Mapping[str, Any]) -> dict[str, str]:

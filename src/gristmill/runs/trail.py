@@ -155,6 +155,15 @@ class Trail:
                 left += self.needs(name)
         return found
 
+    def given_to(self, node: str) -> list[str]:
+        """The outputs that one took from, in the rounds that it took."""
+        entry, _, number = node.partition(".")
+        repeat, config = self.recipe.repeat, self.recipe.stages[entry]
+        at = int(number or 1) if repeat and entry in repeat.stages else 0
+        needs = self.needs(entry) if config.needs is None else config.needs
+        found = [name for need in needs for name in (repeat.sources(need, at=at) if repeat else [need])]
+        return [name for name in found if name in self._outputs]
+
     def _rounds(self, need: str) -> list[str]:
         return self.recipe.repeat.sources(need, at=0) if self.recipe.repeat else [need]
 
