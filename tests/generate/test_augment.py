@@ -118,6 +118,19 @@ async def test_ada_changes_the_aspect_and_not_one_other_byte() -> None:
     assert context.counts == {"ada: said already": 1}
 
 
+async def test_an_aspect_that_the_text_names_already_is_no_new_one_and_the_likeness_told_is_the_measured_one() -> None:
+    variants, context = await made(Scripted(terms=["window", "brass band"]), config("ada", variants=2))
+    assert [span_text(v) for v in variants] == ["brass band"]
+    assert context.counts == {"ada: aspect more than once": 1}
+    assert variants[0].marks["likeness"] == round(likeness("food", "brass band"), 3) < 0.3
+
+
+async def test_cada_judges_no_more_aspects_than_it_gives() -> None:
+    writer = Scripted(texts=[OTHER], terms=["soup", "fish pie", "salad"])
+    variants, _ = await made(writer, config("cada", variants=3))
+    assert len(variants) == 1 and writer.judged() == 2  # the new context, and one aspect in it
+
+
 async def test_cada_gives_cdas_text_another_aspect_and_is_judged_by_the_first_label() -> None:
     writer = Scripted(texts=[OTHER], terms=["soup"])
     variants, _ = await made(writer, config("cada"))
@@ -269,6 +282,15 @@ async def test_aspects_are_found_in_the_text_by_code() -> None:
     rows = await aspects.run(wanted, text, context)
     assert [(span_text(r), r.label) for r in rows] == [("view", "positive"), ("soup bowl", "positive")]
     assert context.counts == {"aspects more than once in the text": 1, "aspects not in the text": 1}
+
+
+async def test_an_aspect_with_two_labels_is_no_row() -> None:
+    text = Sample(form="text", kind="review", text="The soup was cold, the view was lovely.")
+    found = [("soup", "negative"), ("view", "positive"), ("soup", "positive"), ("view", "positive")]
+    context = Context(Scripted(aspects=[{"term": t, "label": label} for t, label in found]), text)  # type: ignore[arg-type]
+    rows = await aspects.run(AspectsConfig(kind="generate.aspects", model="writer", labels=LABELS), text, context)
+    assert [(span_text(r), r.label) for r in rows] == [("view", "positive")]
+    assert context.counts == {"aspects with two labels": 1}
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from gristmill.core.errors import Reject
-from gristmill.core.records import Origin, Sample
+from gristmill.core.records import Origin, Sample, Span
 from gristmill.core.stage import StepContext
 from gristmill.generate.augment.stages import AspectsConfig
 from gristmill.generate.source import language_of
@@ -47,19 +47,22 @@ async def run(config: AspectsConfig, record: Sample, ctx: StepContext) -> list[S
         temperature=config.temperature,
     )
     origin = Origin(stage=ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=parsed.calls)
-    rows: dict[tuple[int, int], Sample] = {}
+    labels: dict[Span, set[str]] = {}
     for aspect in parsed.value.aspects:
         found = places(record.text, aspect.term)
         if len(found) != 1:
             ctx.count(**{f"aspects {'not in the text' if not found else 'more than once in the text'}": 1})
             continue
-        rows.setdefault(found[0], _row(record, found[0], aspect.label, origin))
+        labels.setdefault(found[0], set()).add(aspect.label)
+    if torn := sum(len(given) > 1 for given in labels.values()):
+        ctx.count(**{"aspects with two labels": torn})
+    rows = [_row(record, span, given.pop(), origin) for span, given in labels.items() if len(given) == 1]
     if not rows:
         raise Reject("no aspect", record.text[:200])
-    return list(rows.values())
+    return rows
 
 
-def _row(record: Sample, span: tuple[int, int], label: str, origin: Origin) -> Sample:
+def _row(record: Sample, span: Span, label: str, origin: Origin) -> Sample:
     return Sample(
         form="labelled",
         kind=record.kind,

@@ -97,32 +97,36 @@ async def _there_and_back(job: Job, pivot: str) -> Offer:
 
 
 async def _ada(job: Job) -> list[Sample]:
-    return await _aspects(job, job.record, "ada")
+    return await _aspects(job, job.record, "ada", most=job.config.variants)
 
 
 async def _cada(job: Job) -> list[Sample]:
     """What CDA gives is given to ADA. A row of CDA that is not asked for itself is only a step on the way."""
     made = []
     for base in await _cda(job):
-        made += (await _aspects(job, base, "cada"))[:1]
+        made += await _aspects(job, base, "cada", most=1)
     return made
 
 
-async def _aspects(job: Job, base: Sample, way: AugmentWay) -> list[Sample]:
-    """The same context around other aspects; code puts them in, so that every other byte stays."""
+async def _aspects(job: Job, base: Sample, way: AugmentWay, *, most: int) -> list[Sample]:
+    """The same context around other aspects; code puts them in, so that every other byte stays. Once there are enough,
+    no further one is judged."""
     if not base.spans:
         job.ctx.count(**{f"{way}: no aspect": 1})
         return []
     start, end = base.spans[0]
-    made = []
+    made: list[Sample] = []
     before = base.origin.calls if base.origin and base is not job.record else ()
     asked = job.texts("augment_ada", "terms", base, label=base.label)
     for offer in await job.tried(way, asked) or []:
+        if len(made) == most:
+            break
         aspect = offer.text.strip(" .\n")
         text, span = base.text[:start] + aspect + base.text[end:], (start, start + len(aspect))
         offer = replace(offer, calls=before + offer.calls)
-        made.append(await job.checked(Variant(way, text, span, base.label, base, offer), job.new_aspect))
-    return [row for row in made if row]
+        if row := await job.checked(Variant(way, text, span, base.label, base, offer), job.new_aspect):
+            made.append(row)
+    return made
 
 
 _WAYS: dict[AugmentWay, Callable[[Job], Awaitable[list[Sample]]]] = {

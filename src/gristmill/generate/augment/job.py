@@ -21,7 +21,7 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.augment.likeness import around, changed, likeness, plain
 from gristmill.generate.augment.stages import AugmentConfig, AugmentWay
 from gristmill.generate.source import Language, language_of
-from gristmill.generate.wording import one_line
+from gristmill.generate.wording import one_line, places
 
 T = TypeVar("T")
 _WARM = 0.8  # temperature of further lines, where the recipe's own is lower
@@ -152,7 +152,8 @@ class Job:
         try:
             if key in self.seen:
                 raise ValueError("said already")
-            if (alike := check(variant)) < low:
+            alike = check(variant)
+            if alike < low and variant.way not in ("ada", "cada"):
                 raise ValueError("too far from its original")
             judged = alike < high or variant.label != self.record.label
             calls = variant.offer.calls + (await self._judged(variant) if judged else ())
@@ -215,7 +216,7 @@ class Job:
 
     def new_aspect(self, variant: Variant) -> float:
         """ADA's check: without the aspect the text is what it was, to the byte; the aspect is another one. The likeness
-        is that of the aspects, which may be as small as it will: waiters and staff are far apart as vectors."""
+        is that of the aspects, and drops none: waiters and staff are far apart as vectors."""
         old, new = self._span(variant.base), variant.span
         if old is None or new is None:
             raise ValueError("no aspect")
@@ -224,7 +225,9 @@ class Job:
             raise ValueError("another context")
         if plain(other[slice(*new)]) in ([], plain(one[slice(*old)])):
             raise ValueError("the same aspect")
-        return max(self.config.band[0], likeness(one[slice(*old)], other[slice(*new)]))
+        if places(other, other[slice(*new)]) != [new]:
+            raise ValueError("aspect more than once")
+        return likeness(one[slice(*old)], other[slice(*new)])
 
     @staticmethod
     def _span(sample: Sample) -> Span | None:

@@ -90,8 +90,9 @@ class AugmentConfig(WriterConfig):
     change: float = Field(0.2, ge=0, le=1, description="Least share of the context's words that a new context changes")
     band: tuple[float, float] = Field(
         (0.3, 0.9),
-        description="Likeness (cosine of local word vectors) below which a variant is dropped, and from which it is "
-        "kept; between them the judge is asked. A cosine cannot tell praise from blame: [0.3, 1.1] asks about all",
+        description="Likeness (cosine of local word vectors) below which a new context is dropped, and from which "
+        "a variant is kept; between them the judge is asked. A cosine cannot tell praise from blame: [0.3, 1.1] asks "
+        "about all",
     )
     judge: Role | None = Field(None, description="The role that judges; the writer when not given")
 
