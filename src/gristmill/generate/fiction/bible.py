@@ -53,14 +53,15 @@ def run(config: BibleConfig, records: Iterable[Record], ctx: PassContext) -> Pas
     for card in cards:
         if name := base_name(str(card.data.get(config.name, ""))):
             worlds[_world(config, card)][card.id] = name
+    full = {world: _full_names(set(names.values())) for world, names in worlds.items()}
+    who = {key: (world, full[world][name]) for world, names in worlds.items() for key, name in names.items()}
     first: dict[tuple[str, tuple[str, ...]], Draft] = {}
     for card in sorted(cards, key=lambda card: _place(card, ctx)):
-        if character := _character(config, card, worlds):
-            first.setdefault(character, card)
+        if card.id in who:
+            first.setdefault(who[card.id], card)
     ctx.count(characters=len(first))
     for card in cards:
-        character = _character(config, card, worlds)
-        yield _kept(config, card, first[character], ctx) if character else Dropped(card, "no name")
+        yield _kept(config, card, first[who[card.id]], ctx) if card.id in who else Dropped(card, "no name")
 
 
 def _world(config: BibleConfig, card: Draft) -> str:
@@ -72,17 +73,18 @@ def _place(card: Draft, ctx: PassContext) -> tuple[str, int, str]:
     return (chunk.path, chunk.start, card.id) if chunk else ("", 0, card.id)
 
 
-def _character(
-    config: BibleConfig, card: Draft, worlds: dict[str, dict[str, tuple[str, ...]]]
-) -> tuple[str, tuple[str, ...]] | None:
-    """World and full base name: the longest that this card's name is a part of, where there is only one such."""
-    world = _world(config, card)
-    names = worlds[world]
-    if (name := names.get(card.id)) is None:
-        return None
-    fuller = {other for other in names.values() if set(name) < set(other)}
-    longest = {one for one in fuller if not any(set(one) < set(other) for other in fuller)}
-    return world, longest.pop() if len(longest) == 1 else name
+def _full_names(names: set[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """For each name of a world the longest that it is a part of, where there is only one such; else itself."""
+    holding: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for name in names:
+        for word in name:
+            holding[word].add(name)
+    full = {}
+    for name in names:
+        fuller = {other for other in set.intersection(*(holding[word] for word in name)) if set(name) < set(other)}
+        longest = [one for one in fuller if not any(set(one) < set(other) for other in fuller)]
+        full[name] = longest[0] if len(longest) == 1 else name
+    return full
 
 
 def _kept(config: BibleConfig, card: Draft, first: Draft, ctx: PassContext) -> Draft:
