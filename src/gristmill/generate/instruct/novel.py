@@ -1,5 +1,5 @@
 """Self-Instruct (Wang et al. 2022, arXiv 2212.10560): a few instructions, drawn by seed, are shown; the model writes
-another; what is too like any that was there is dropped.
+another; what is too like any that was shown, or made before it, is dropped.
 
 The pool does not grow while a stage runs, so that a run gives the same whoever is quicker. To grow it, give the
 instructions of one stage to the next one, beside the first seeds.

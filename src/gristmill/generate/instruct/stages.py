@@ -26,13 +26,15 @@ class RowWriterConfig(StageConfig):
 
 
 class SelfInstructConfig(RowWriterConfig):
-    """Rows with an instruction in, new instructions out, unlike those that were there."""
+    """Rows with an instruction in, new instructions out, unlike those that were shown and each other."""
 
     kind: Literal["generate.self_instruct"]
     rows: int = Field(100, ge=1, description="How many to ask for; those that are not new are dropped")
     shown: int = Field(4, ge=2, le=20, description="Instructions shown to the writer each time, drawn by seed")
     column: str = Field("instruction", min_length=1, description="Column that holds the instruction")
-    likeness: float = Field(0.7, gt=0, le=1, description="ROUGE-L with any other instruction from which one is not new")
+    likeness: float = Field(
+        0.7, gt=0, le=1, description="ROUGE-L with one shown or made before, from which one is not new"
+    )
 
 
 class EvolveConfig(RowWriterConfig):
