@@ -85,6 +85,8 @@ def test_no_row_comes_twice_and_a_table_without_so_many_says_so() -> None:
     few = {"a": [1, 2, 3], "b": ["x", "y"]}
     rows = rows_of(table(few, rows=6))
     assert len({orjson.dumps(row) for row in rows}) == 6
+    many = {"a": list(range(20)), "b": list(range(15))}
+    assert len({orjson.dumps(row) for row in rows_of(table(many, rows=300))}) == 300  # all there are, to the last one
     with pytest.raises(ConfigError, match="no 7 different rows"):
         rows_of(table(few, rows=7))
 

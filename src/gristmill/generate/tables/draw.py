@@ -1,5 +1,6 @@
 """Rows drawn by seed, column after column. A cell depends on the seed, its column and its row's number alone: another
-column or more rows change no cell that was there, save of a `balanced` column, which is dealt out over all rows."""
+column or more rows change no cell that was there, save of a `balanced` column, which is dealt out over all rows, and of
+a row that had to be drawn again."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from gristmill.generate.tables import personas
 from gristmill.generate.tables.columns import Column, in_order, text_of
 from gristmill.generate.tables.stages import TableConfig
 
-AGAIN = 100  # draws of a row before the table is taken to have no other
+AGAIN = 10_000  # draws of a row before the table is taken to have no other
 
 Row = dict[str, Any]
 
