@@ -406,13 +406,13 @@ async def test_structured_what_stands_around_an_answer_is_checked_too(change: di
 # What is proven
 
 
-async def proven(verdict: str, **more: Any) -> tuple[list[Sample], Any]:
+async def proven(verdict: str, reply: str = "admits", **more: Any) -> tuple[list[Sample], Any]:
     settings = config("unanswerable", ask="line", search=2, **more)
     draft, context = await written(settings, line)
     assert isinstance(draft, Draft) and draft.kind == write.UNPROVEN
     (searched,) = proof.search(settings, [*CHUNKS, draft], context)  # type: ignore[misc]
     assert isinstance(searched, Draft)
-    context._model.say = lambda _: f'{{"passage": "{verdict}"}}'
+    context._model.say = lambda _: f'{{"passage": "{verdict}", "reply": "{reply}"}}'
     context.know(searched)
     return await proof.run(settings, searched, context), context
 
@@ -420,7 +420,7 @@ async def proven(verdict: str, **more: Any) -> tuple[list[Sample], Any]:
 async def test_a_question_that_nothing_answers_carries_its_proof() -> None:
     (sample,), context = await proven("related")
     mark = sample.marks["unanswerable"]
-    assert mark["searched"] == 3 and mark["verdicts"] == ["related", "related"] and len(mark["calls"]) == 2  # type: ignore[index,call-overload,arg-type]
+    assert mark["searched"] == 3 and mark["verdicts"] == ["related", "related"] and len(mark["calls"]) == 3  # type: ignore[index,call-overload,arg-type]
     assert set(mark["read"]) == {TOWER.id, CHAPEL.id}  # type: ignore[index,arg-type,call-overload]
     assert sample.quotes[0].path == "varn.md" and {TOWER.id} <= {c.id for c in context.ancestors(sample, Chunk)}
 
@@ -428,6 +428,11 @@ async def test_a_question_that_nothing_answers_carries_its_proof() -> None:
 async def test_a_question_that_some_passage_answers_is_dropped() -> None:
     with pytest.raises(Reject, match="a passage answers it"):
         await proven("answers")
+
+
+async def test_an_answer_that_claims_to_know_what_nothing_tells_is_dropped() -> None:
+    with pytest.raises(Reject, match="claims to know"):
+        await proven("related", "claims")
 
 
 async def test_without_a_clear_verdict_nothing_is_proven() -> None:
@@ -454,7 +459,7 @@ async def test_the_language_reaches_every_prompt(language: str | None, named: st
             await write.run(config(way, ask=ask, language=language), draft, World(script, draft))
         assert script.asked and all(f"Write in: {named}" in asked for asked in script.asked)
     for path in PROMPTS.glob("recall_*.md"):
-        assert path.stem == "recall_proof" or "language" in read_prompt(path.stem, path).names
+        assert path.stem in ("recall_proof", "recall_reply") or "language" in read_prompt(path.stem, path).names
 
 
 @pytest.mark.parametrize(

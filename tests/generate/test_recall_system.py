@@ -180,6 +180,7 @@ async def test_what_is_no_chat_or_gets_nothing_stays_the_same() -> None:
     [
         {"messages": ["You know {{place}}."]},
         {"messages": []},
+        {"messages": ["You know.", " "]},
         {"messages": ["x"], "drop_thoughts": 0.2},
         {"messages": ["x"], "at_once": "Answer."},
         {"messages": ["x"], "drop_thoughts": 0.2, "at_once": "As {{who}} says."},

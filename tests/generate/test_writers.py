@@ -182,4 +182,4 @@ def test_every_prompt_file_is_named_by_a_kind_and_asks_for_a_language() -> None:
     named = {name for parts in STAGES.values() for part in parts for name in part.prompts}
     assert named == {path.stem for path in PROMPTS.glob("*.md")}
     silent = {name for name in named if "language" not in Context(None).prompt(name).names}
-    assert silent == {"label_text", "recall_proof"}  # they choose one of few words and write nothing
+    assert silent == {"label_text", "recall_proof", "recall_reply"}  # they choose one of few words and write nothing

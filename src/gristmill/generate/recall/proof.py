@@ -1,5 +1,6 @@
 """What the documents do not answer, proven: the passages nearest to a question are read one by one, and none of them
-answers it. A question that one does answer is dropped, and so is one without a clear verdict."""
+answers it. A question that one does answer is dropped, and so is one without a clear verdict, or whose reply claims to
+know all the same: that would teach to make things up."""
 
 from __future__ import annotations
 
@@ -21,6 +22,10 @@ _VERDICT_TOKENS = 60
 
 class Verdict(BaseModel):
     passage: Literal["answers", "related", "unrelated"]
+
+
+class Admission(BaseModel):
+    reply: Literal["admits", "claims"]
 
 
 def search(config: RecallConfig, records: Iterable[Record], _ctx: PassContext) -> PassResult:
@@ -52,7 +57,7 @@ async def run(config: RecallConfig, record: Draft | Sample, ctx: StepContext) ->
     found = [chunk for chunk in ctx.ancestors(record, Chunk) if chunk.id in record.parents]
     passages = {chunk.id: chunk for chunk in [*found, group.anchor.chunk]}
     verdicts: list[JsonValue] = []
-    calls: list[JsonValue] = []
+    calls: list[JsonValue] = [*await _admitted(config, record.data, ctx)]
     for chunk in passages.values():
         verdict, asked = await _read(config, str(record.data["question"]), chunk, ctx)
         if verdict == "answers":
@@ -70,6 +75,18 @@ async def run(config: RecallConfig, record: Draft | Sample, ctx: StepContext) ->
             origin=record.origin,
         )
     ]
+
+
+async def _admitted(config: RecallConfig, data: dict[str, Any], ctx: StepContext) -> tuple[str, ...]:
+    """The calls that told that the reply does not claim to know."""
+    parsed = await ctx.model(config.checker or config.model).structured(
+        ctx.prompt("recall_reply").render(question=data["question"], reply=data["answer"]),
+        Admission,
+        max_tokens=_VERDICT_TOKENS,
+    )
+    if parsed.value.reply == "claims":
+        raise Reject("the answer claims to know", f"{data['question']} {data['answer']}"[:300])
+    return parsed.calls
 
 
 async def _read(config: RecallConfig, question: str, chunk: Chunk, ctx: StepContext) -> tuple[str, tuple[str, ...]]:

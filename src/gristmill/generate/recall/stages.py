@@ -42,7 +42,9 @@ class RecallConfig(WriterConfig):
     cite: bool = Field(False, description="After each answer: the documents it rests on")
     search: int = Field(4, ge=1, le=50, description="Passages that are read to prove a question unanswerable")
     checker: Role | None = Field(
-        None, description="Who says whether a passage answers an unanswerable question; the writer if not given"
+        None,
+        description="Who says whether a passage answers an unanswerable question, and whether its reply admits not to "
+        "know; the writer if not given",
     )
     embedding: Role | None = Field(
         None, description="A model whose embeddings find the neighbours; local ones (static, offline) if not given"
@@ -89,6 +91,8 @@ class SystemConfig(StageConfig):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if not all(text.strip() for text in self.messages):
+            raise ValueError("a message is empty: `drop` is the share of chats without one")
         for text in (*self.messages, self.at_once or ""):
             if unknown := Prompt("system", text).names - self.context.keys() - PLACES:
                 raise ValueError(f"unknown names: {', '.join(sorted(unknown))}; give them in `context`")
@@ -150,7 +154,7 @@ STAGES: stage.STAGES = {
             config=RecallConfig,
             takes=(Draft, Sample),
             gives=(Sample,),
-            prompts=("recall_proof",),
+            prompts=("recall_proof", "recall_reply"),
         ),
     ),
     "generate.repair": (
