@@ -83,6 +83,13 @@ async def test_a_long_document_is_asked_about_in_stretches() -> None:
     assert len(said.asked) >= 4 and all(len(asked[-1].content) < 1300 for asked in said.asked)
 
 
+def test_a_document_without_spaces_has_sentences_too() -> None:
+    text = "白塔守卫着奥雷尔湾。灯里烧的是菜籽油！「真的吗？」守塔人每逢新月轮换。"
+    chunk = as_chunk(DOCUMENT.model_copy(update={"text": text, "language": "zh", "pages": ()}))
+    said = [text[start:end] for start, end in chunk.sentences]
+    assert said == ["白塔守卫着奥雷尔湾。", "灯里烧的是菜籽油！", "「真的吗？」", "守塔人每逢新月轮换。"]
+
+
 class Faltering(Recorder):
     """Gives no valid answer on what speaks of year 3."""
 

@@ -9,7 +9,6 @@ and number is in the source is for `curate.ground` to say.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from xml.parsers import expat
@@ -19,10 +18,9 @@ from gristmill.core.records import Chunk, Fact, Origin, Quote, Sample
 from gristmill.core.stage import StepContext
 from gristmill.generate.source import distinct
 from gristmill.generate.stages import RephraseConfig, Style
-from gristmill.generate.wording import check_ends, check_rewriting, one_line
+from gristmill.generate.wording import check_ends, check_rewriting, one_line, unfenced
 from gristmill.generate.writer import Writer
 
-_FENCE = re.compile(r"^```\w*\n|\n```$")
 _ROOM = 3  # tokens of a rewriting for one of its source: a list or a dialogue takes more than prose
 _LONGEST: dict[Style, float] = {"question_answer": 3, "essay": 3, "thoughts": 3, "logic": 3}
 """Times the words of the source that a style may take, where that is more than twice."""
@@ -76,7 +74,7 @@ async def _whole(writer: Writer, config: RephraseConfig) -> list[Sample]:
 
 def _check(style: Style, source: str) -> Callable[[str], str]:
     def check(answer: str) -> str:
-        text = check_rewriting(_FENCE.sub("", answer.strip()).strip(), source=source, longest=_LONGEST.get(style, 2))
+        text = check_rewriting(unfenced(answer), source=source, longest=_LONGEST.get(style, 2))
         match style:
             case "json":
                 _check_json(text)

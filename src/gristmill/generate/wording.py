@@ -49,6 +49,11 @@ def one_line(text: str) -> str:
     return line
 
 
+def unfenced(text: str) -> str:
+    """A text without the fence that models put around what they write."""
+    return _FENCE.sub("", text.strip()).strip()
+
+
 def check_statement(text: str) -> str:
     """A sentence that stands alone."""
     if len(text) < 8:
@@ -164,7 +169,7 @@ def check_ends(text: str) -> str:
 def check_prose(text: str, *, source: str) -> str:
     """A text of several sentences on a source, without fences: not empty, not copied from it, no loop, no word on the
     task, and not the next turn of the talk with the model."""
-    text = _FENCE.sub("", text.strip()).strip()
+    text = unfenced(text)
     if len(text) < _SHORTEST:
         raise ValueError("that is too short: write whole sentences")
     if _MENTIONS.search(text):
