@@ -343,7 +343,7 @@ def test_offers_are_drawn_by_seed_and_sometimes_without_the_right_tool() -> None
     for offer in offers:
         data: Any = offer.data
         assert (data["tool"] in data["offered"]) is not data["missing"]
-        assert len(data["offered"]) == (1 if data["missing"] else 2)
+        assert len(data["offered"]) == 2
     assert 8 <= sum(bool(offer.data["missing"]) for offer in offers) <= 28
     places = {data["offered"].index(data["tool"]) for data in (o.data for o in offers) if not data["missing"]}  # type: ignore[union-attr,arg-type]
     assert places == {0, 1}
@@ -354,6 +354,9 @@ def test_a_row_that_is_no_tool_is_dropped_and_one_tool_is_never_missing() -> Non
         tool_config(per_tool=1, missing=0), [row(**{**TIDE, "name": "tide at"}), TOOLS[0]], context()
     )
     assert isinstance(bad, Dropped) and bad.reason == "tool that cannot be read" and len(rest) == 1
+    again = row(**{**TIDE, "description": "Tells the tide"})
+    told, *_ = tools.draw(tool_config(per_tool=1), [*TOOLS, again], context())
+    assert isinstance(told, Dropped) and (told.record, told.reason) == (again, "name of another tool")
     with pytest.raises(InputError, match="needs another"):
         list(tools.draw(tool_config(), TOOLS[:1], context()))
 

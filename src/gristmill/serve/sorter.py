@@ -42,7 +42,7 @@ def make_sorter(
         asked = _read(await body_of(request), model_id)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         found = [await run_in_threadpool(classifier.probabilities, text) for text in texts]
-        tokens = sum(len(classifier.tokens(text)) for text in texts)
+        tokens = await run_in_threadpool(lambda: sum(len(classifier.tokens(text)) for text in texts))
         return JSONResponse(
             {
                 "id": f"classify-{uuid.uuid4().hex}",

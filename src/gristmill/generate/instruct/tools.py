@@ -57,16 +57,18 @@ def json_of(value: Any) -> str:
 
 def draw(config: ToolCallsConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     """For each tool so many conversations: beside which others it is offered, and whether at all, by seed."""
-    tools: dict[str, Draft] = {}
+    tools: dict[str, Draft] = {}  # by name: of two, neither would be the right one
     for record in records:
         if not isinstance(record, Draft):
             continue
         try:
-            Tool.model_validate(record.data)
-            tools[record.id] = record
+            name = Tool.model_validate(record.data).name
         except ValidationError as error:
             yield Dropped(record, "tool that cannot be read", str(error)[:300])
-    if config.missing and tools and (len(tools) < 2 or config.offered < 2):
+            continue
+        if tools.setdefault(name, record) is not record:
+            yield Dropped(record, "name of another tool", name)
+    if config.missing and len(tools) == 1:
         raise InputError(
             "a conversation without the right tool needs another to offer", "Give more tools, or missing: 0."
         )
@@ -79,8 +81,9 @@ def _offer(config: ToolCallsConfig, tool: Draft, tools: list[Draft], number: int
     def drawn(other: Draft) -> str:
         return digest_of([seed, tool.id, number, other.id])
 
-    others = heapq.nsmallest(config.offered - 1, (other for other in tools if other is not tool), key=drawn)
     missing = int(digest_of([seed, tool.id, number, "missing"])[:8], 16) / 2**32 < config.missing
+    most = config.offered if missing else config.offered - 1  # how many there are must not tell that it is missing
+    others = heapq.nsmallest(most, (other for other in tools if other is not tool), key=drawn)
     offered = others if missing else sorted([tool, *others], key=drawn)
     data = {"tool": tool.data, "offered": [other.data for other in offered], "missing": missing, "number": number}
     return Draft(kind="offer", data=data, parents=(tool.id, *(other.id for other in others)))
