@@ -15,6 +15,7 @@ from gristmill.core.records import Sample
 from gristmill.runs.execute import execute
 from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.plan import make_plan
+from gristmill.runs.verify import verify
 from gristmill.runs.workspace import Workspace
 
 LONG = (
@@ -82,7 +83,19 @@ def test_the_index_is_derived_and_its_loss_changes_nothing(workspace: Workspace,
     assert texts_of(go(workspace, tmp_path, "again", TWO, runs=["one-run"])) == before
 
 
+def test_made_again_it_meets_the_runs_that_it_met(workspace: Workspace, tmp_path: Path) -> None:
+    first, second = go(workspace, tmp_path, "one", ONE), go(workspace, tmp_path, "two", TWO)
+    third = go(workspace, tmp_path, "three", TWO, runs=["one-run"])
+    assert verify(workspace, second).identical and verify(workspace, third).identical
+    shutil.rmtree(first.path)
+    verdict = next(each for each in verify(workspace, second).stages if each.stage == "new")
+    assert verdict.verdict == "not reproducible here"
+    assert "the earlier runs were 1 with 3 samples, and are 0 with 0 samples here" in verdict.why
+
+
 def test_a_run_that_is_named_must_be_there(workspace: Workspace, tmp_path: Path) -> None:
     go(workspace, tmp_path, "one", ONE)
+    with pytest.raises(GristmillError, match="none of its own earlier runs"):
+        go(workspace, tmp_path, "two", TWO, runs=["latest"])
     with pytest.raises(GristmillError, match="no run is called gone"):
         go(workspace, tmp_path, "two", TWO, runs=["gone"])

@@ -17,10 +17,14 @@ from gristmill.runs.workspace import Workspace
 
 ENDED = ("finished", "incomplete")
 
+COUNTED = ("earlier runs", "earlier samples")
+"""What a stage that looks at them counts."""
+
 
 def earlier_runs(workspace: Workspace, this: RunFolder, names: Sequence[str] | None) -> list[Earlier]:
     """Ended runs of other recipes that were begun before this one; or those that are named. The oldest first."""
-    found = _named(workspace, names) if names is not None else list(_others(workspace, this))
+    workspace, this = workspace.stands_for(this)
+    found = _named(workspace, this, names) if names is not None else list(_others(workspace, this))
     held = []
     for folder in sorted(found, key=lambda each: (str(each.manifest["created"]), each.path.name)):
         output = _last_samples(folder)
@@ -31,8 +35,18 @@ def earlier_runs(workspace: Workspace, this: RunFolder, names: Sequence[str] | N
     return held
 
 
-def _named(workspace: Workspace, names: Sequence[str]) -> list[RunFolder]:
+def seen_otherwise(then: Output, now: Output) -> Iterator[str]:
+    """Where a stage that is made again does not meet the earlier runs that it met."""
+    counts = [output.meta["counts"]["more"] for output in (then, now)]
+    if any(counts[0].get(name) != counts[1].get(name) for name in COUNTED):
+        was, here = (f"{more.get(COUNTED[0], 0)} with {more.get(COUNTED[1], 0)} samples" for more in counts)
+        yield f"the earlier runs were {was}, and are {here} here"
+
+
+def _named(workspace: Workspace, this: RunFolder, names: Sequence[str]) -> list[RunFolder]:
     folders = {path.name: RunFolder(path) for path in map(workspace.find_run, names)}
+    if this.path.name in folders:
+        raise InputError("a run is none of its own earlier runs", f"Of {', '.join(names)}, one is this run itself.")
     return list(folders.values())
 
 

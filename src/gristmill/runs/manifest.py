@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def write_manifest(folder: RunFolder, plan: Plan, *, name: str | None, **hashes:
     data = {
         "id": folder.path.name,
         "name": name or old.get("name") or plan.recipe.name,
-        "created": old.get("created", now),
+        "created": old.get("created") or datetime.now(UTC).isoformat(timespec="microseconds"),  # an order of runs
         "started": now,
         "recipe": plan.recipe.name,
         "base": str(plan.recipe.base),

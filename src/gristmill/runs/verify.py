@@ -29,6 +29,7 @@ from gristmill.core.store import Store
 from gristmill.core.store.sqlite import SqliteStore
 from gristmill.runs.changes import Changes, changes_of, surroundings
 from gristmill.runs.differences import Difference, output_difference, unkept, weights_difference
+from gristmill.runs.earlier import seen_otherwise
 from gristmill.runs.execute import Outcome, execute
 from gristmill.runs.folder import Output, RunFolder
 from gristmill.runs.identity import Identities
@@ -106,7 +107,7 @@ def verify(
     was made for it stays."""
     plan = _plan(folder)
     wanted = _wanted(plan, folder, stage)
-    with _scratch(workspace, keep=keep) as scratch:
+    with _scratch(workspace, folder, keep=keep) as scratch:
         changes = changes_of(folder, Identities(plan, scratch))
         blocked = _blocked(wanted, changes)
         nodes = tuple(node for node in wanted if node.name not in blocked)
@@ -204,7 +205,7 @@ class _Judge:
         if first is None:
             counts = (recorded.count, sum(1 for _ in recorded.rejects()))
             return Verdict(node.name, node.kind, IDENTICAL, *counts, files)
-        why += tuple(self.changes.soft.get(node.name, ()))
+        why += tuple(self.changes.soft.get(node.name, ())) + tuple(seen_otherwise(recorded, made))
         why += tuple(
             f"it rests on {name}, which is not identical" for name in self.odd if name in (*node.needs, *node.waits)
         )
@@ -218,13 +219,17 @@ class _Judge:
 
 @dataclass(frozen=True)
 class _Scratch(Workspace):
-    """A workspace of its own, whose store finds the answers of models in another."""
+    """A workspace of its own. Answers of models are those in another's store, and earlier runs are those of there."""
 
-    answers: Store
+    original: Workspace
+    run: RunFolder
 
     @cached_property
     def store(self) -> Store:
-        return _Kept(self.root / "store.db", self.answers)
+        return _Kept(self.root / "store.db", self.original.store)
+
+    def stands_for(self, run: RunFolder) -> tuple[Workspace, RunFolder]:  # noqa: ARG002
+        return self.original, self.run
 
 
 class _Kept(SqliteStore):
@@ -242,7 +247,7 @@ class _Kept(SqliteStore):
 
 
 @contextmanager
-def _scratch(workspace: Workspace, *, keep: bool) -> Iterator[_Scratch]:
+def _scratch(workspace: Workspace, run: RunFolder, *, keep: bool) -> Iterator[_Scratch]:
     """A folder that is gone afterwards; one that a killed process left goes when the next begins."""
     for left in workspace.root.glob(f"{SCRATCH}*"):
         with _held(left) as free:
@@ -250,7 +255,7 @@ def _scratch(workspace: Workspace, *, keep: bool) -> Iterator[_Scratch]:
                 shutil.rmtree(left)
     root = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=workspace.root))
     with _held(root):
-        scratch = _Scratch(root, workspace.store)
+        scratch = _Scratch(root, workspace, run)
         try:
             yield scratch
         finally:

@@ -10,12 +10,16 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
 from gristmill.core.errors import ConfigError, InputError
 from gristmill.core.secrets import resolve
 from gristmill.core.store import Store, open_store
+
+if TYPE_CHECKING:
+    from gristmill.runs.folder import RunFolder
 
 STORE = "GRISTMILL_STORE"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
@@ -70,6 +74,10 @@ class Workspace:
         """Manifests of all runs, the one started last first."""
         paths = sorted(self.runs.glob("*/manifest.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
         return sorted((orjson.loads(p.read_bytes()) for p in paths), key=lambda m: str(m["started"]), reverse=True)
+
+    def stands_for(self, run: RunFolder) -> tuple[Workspace, RunFolder]:
+        """Whose runs one of this workspace comes after, and which of theirs it is: where it is made again, another."""
+        return self, run
 
     def find_run(self, name: str) -> Path:
         """The folder of a run, by id, name or `latest` (the one started last)."""
