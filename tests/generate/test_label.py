@@ -14,7 +14,7 @@ from tests.fakes.fixtures import FakeServer
 from tests.generate.conftest import Context, chunk_of
 from tests.train.conftest import make_model_folder
 
-from gristmill.core.ask import Model
+from gristmill.core.ask import Answer, Model, Parsed, Usage
 from gristmill.core.errors import InputError
 from gristmill.core.intervals import wilson
 from gristmill.core.records import Draft, Record, Report, Sample
@@ -163,6 +163,24 @@ async def test_rules_are_written_for_every_class_and_labels_are_of_them(model: M
     assert sample.label in CLASSES and sample.text == chunk.text and sample.parents == (draft.id,)
     assert sample.quotes[0].text == chunk.text and sample.quotes[0].start == chunk.start
     assert sample.marks == {"split": "train", SOURCE: chunk.id} and sample.origin
+
+
+class Repeats:
+    """Stands at the protocol, and says the same whatever it is asked."""
+
+    async def ask(self, _messages: Any, parse: Any, **_: Any) -> Parsed[Any]:
+        answer = Answer("The note is about it.", "stop", Usage(), "key", "repeats")
+        return Parsed(parse(answer.text), answer, ("key",))
+
+
+async def test_rules_that_tell_nothing_apart_are_counted() -> None:
+    settings = RulesConfig(
+        kind="generate.rules", model="m", description="Notes", classes=dict.fromkeys(CLASSES, ""), ask="line"
+    )
+    ctx: Any = Context(Repeats())  # type: ignore[arg-type]
+    [brief] = rules.brief(settings, [], ctx)
+    await rules.run(settings, brief, ctx)  # type: ignore[arg-type]
+    assert ctx.counts["classes with the rule of another"] == 2
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ def brief(config: RulesConfig, records: Iterable[Record], ctx: PassContext) -> P
 async def run(config: RulesConfig, record: Draft, ctx: StepContext) -> list[Draft]:
     language = language_of(config.language, "en")
     written, origin = await (_lines if config.ask == "line" else _structured)(config, ctx, language)
+    if same := len(written["rules"]) - len({" ".join(rule.casefold().split()) for rule in written["rules"].values()}):
+        ctx.count(**{"classes with the rule of another": same})
     return [Draft(kind=RULES, data={**record.data, **written}, parents=(record.id,), origin=origin)]
 
 
