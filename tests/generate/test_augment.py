@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.fakes.fixtures import fake_server
 from tests.generate.conftest import Context
+from tests.runs.project import Project
 
 from gristmill.core.ask import Answer, Parsed, Usage
 from gristmill.core.errors import Reject
@@ -303,3 +306,37 @@ def test_the_edit_distance_is_one(one: str, other: str) -> None:
 
 def test_likeness_tells_another_topic() -> None:
     assert likeness(TEXT, OTHER) > 0.5 > 0.3 > likeness(TEXT, "Interest rates rose again in March.")
+
+
+def test_rows_of_a_file_to_variants_of_a_file_within_the_budget_and_nothing_paid_twice(tmp_path: Path) -> None:
+    """By the front door: spans are read and written, test rows have no variants, a call is made once for each row."""
+    project = Project(tmp_path)
+    texts = [f"The lamp in hall {number} was bright all evening." for number in range(12)]
+    lines = [{"text": text, "label": "positive", "spans": [[4, 8]]} for text in texts]
+    project.write("rows.jsonl", "\n".join(orjson.dumps(line).decode() for line in lines))
+    stages: dict[str, Any] = {
+        **dict.fromkeys(("read", "chunks", "facts", "cloze", "clean")),
+        "rows": {"kind": "ingest.samples", "paths": ["rows.jsonl"]},
+        "split": {"kind": "curate.split", "by": "document", "test": 0.25},
+        "augment": {"kind": "generate.augment", "model": "writer", "ways": ["ada"], "labels": LABELS, "band": [-1, -1]},
+        "tidy": {"kind": "curate.dedup", "near": False, "needs": ["split", "augment"]},
+        "export": {"kind": "curate.export", "formats": ["labelled"]},
+    }
+    with fake_server() as server:
+        project.recipe(server.url, stages=stages, budget={"calls": 3})
+        project.go(code=7)
+        assert server.stats()["calls"] <= 3
+        project.recipe(server.url, stages=stages)
+        outcome = project.go()
+        held_out = {row["id"] for row in project.records(outcome, "split") if '"test"' in row["marks"]}
+        assert held_out and server.stats()["calls"] == 12 - len(held_out)
+    variants = project.records(outcome, "augment")
+    assert len(variants) >= 6 and not held_out & {parent for row in variants for parent in row["parents"]}
+    [file] = Path(outcome["folder"]).glob("exports/dataset/labelled/train.jsonl")
+    rows = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+    assert len(rows) == 12 - len(held_out) + len(variants)
+    for each in rows:
+        [(start, end)] = each["spans"]
+        around = (each["text"][:start], each["text"][end:])
+        assert around in {(text[:4], text[8:]) for text in texts}
+        assert each["text"] in texts or each["text"][start:end] != "lamp"
