@@ -95,6 +95,12 @@ async def test_a_majority_passes_and_the_votes_are_kept() -> None:
     assert [sample for _, sample in script.asked] == [0, 1, 2]
 
 
+async def test_a_second_judge_leaves_the_votes_of_the_first() -> None:
+    (once,) = await judge.run(config(checks=["sound"], votes=1), SAMPLE, Judged(Script("sound")))
+    (twice,) = await judge.run(config(checks=["relevant"], votes=1), once, Judged(Script("relevant")))
+    assert twice.marks["judge"].keys() == {"sound", "relevant"}  # type: ignore[union-attr]
+
+
 async def test_mostly_right_is_not_right_and_the_reject_says_why() -> None:
     with pytest.raises(Reject, match="judged not accurate") as caught:
         await marks_of(Script("partly", "partly"), checks=["accurate"])

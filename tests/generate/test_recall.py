@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.generate.conftest import BEFORE, DOCUMENT, PROMPTS, Context, chunk_of
 
 from gristmill.core.ask import Answer, Parsed, Usage
-from gristmill.core.errors import Reject
+from gristmill.core.errors import InputError, Reject
 from gristmill.core.prompt import read_prompt
 from gristmill.core.records import Chunk, Document, Draft, Quote, Record, Sample
 from gristmill.core.stage import Dropped
@@ -438,6 +438,11 @@ async def test_an_answer_that_claims_to_know_what_nothing_tells_is_dropped() -> 
 async def test_without_a_clear_verdict_nothing_is_proven() -> None:
     with pytest.raises(Reject, match="invalid answer"):
         await proven("perhaps")
+
+
+def test_where_every_question_was_dropped_the_search_says_so() -> None:
+    with pytest.raises(InputError, match="no question came through"):
+        list(proof.search(config(), CHUNKS, World()))  # type: ignore[arg-type]
 
 
 async def test_what_needs_no_proof_goes_through() -> None:

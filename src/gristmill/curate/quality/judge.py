@@ -81,7 +81,8 @@ async def run(config: JudgeConfig, record: Sample | Chunk, ctx: StepContext) -> 
         ctx.count(**{"not sampled": 1})
         return [record]
     flat: dict[str, Any] = {}
-    kept: dict[str, Any] = {}
+    earlier = record.marks.get("judge")
+    kept: dict[str, Any] = {**earlier} if isinstance(earlier, dict) else {}
     for check in config.checks:
         tally = await _judged(config, check, record, ctx)
         if not tally.passed and config.drop:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
-from gristmill.core.errors import Reject
+from gristmill.core.errors import InputError, Reject
 from gristmill.core.records import Chunk, Draft, Record, Sample
 from gristmill.core.stage import PassContext, PassResult, StepContext
 from gristmill.generate.recall.group import Group, Turn, marks_of, sample_of
@@ -31,6 +31,8 @@ class Admission(BaseModel):
 def search(config: RecallConfig, records: Iterable[Record], _ctx: PassContext) -> PassResult:
     """Each unproven question with the passages found for it in the whole set, and the one it was made from; samples as
     they come."""
+    if not any(isinstance(record, Draft | Sample) for record in records):
+        raise InputError("no question came through", "Every draft was dropped while it was written: see the rejects.")
     corpus: Corpus | None = None
     for record in records:
         if isinstance(record, Sample):
