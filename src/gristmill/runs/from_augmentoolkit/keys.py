@@ -7,7 +7,8 @@ import re
 SMALL = "one small model judges the chunks for all stages: stages.suitable"
 TEMPLATE = "training, export and serving use the model's own chat template, so that what is served is what was trained"
 RUNPOD = "machines are not rented; `train.sft` trains where the run is: recipes/handbook.yaml shows it"
-HUB = "data is not pushed; a model is, by `gristmill export RUN --format hf --push NAME`"
+TRAINING = "this recipe ends in data; a stage train.sft has its own: recipes/handbook.yaml shows it"
+HUB = "data is not pushed; a model is, by `gristmill export RUN --format hf --to FOLDER --push OWNER/NAME`"
 HARVEST = "add a stage generate.harvest: recipes/writer.yaml"
 SUBSETS = "the questions of all are drawn together: stages.subset, stages.questions.anchors"
 GENERIC = "general chats are files here: an ingest.samples stage, and curate.mix by tokens, as in recipes/thoughts.yaml"
@@ -28,7 +29,7 @@ NOWHERE = {
     "small_.*|.*_small_.*|.*cost.*small.*": SMALL,
     "cost_.*|.*_cost_.*": "there is no model of that size in this recipe",
     "do_train|runpod_api_key|pod_id|do_run|server_type": RUNPOD,
-    "base_model|is_mistral_derived_model|context_length|other_.*_kwargs": RUNPOD,
+    "base_model|is_mistral_derived_model|context_length|other_.*_kwargs": TRAINING,
     "wandb_.*": "a tracker is a sink: sinks: {wandb: {...}}",
     "template|template_kwargs|prompt_template|.*_prompt_template|.*_format|bos": TEMPLATE,
     "generic_dataset_.*|max_samples_per_dataset|minimum_generic_sft|.*pretrain.*sft.*|.*sft_is_pretrain": GENERIC,
