@@ -19,8 +19,9 @@ from gristmill.core.prompt import Prompt, read_prompt
 from gristmill.core.records import Message, Record, Sample
 from gristmill.core.store import open_store
 from gristmill.core.thoughts import Thought
-from gristmill.curate.quality import calibration, judge
+from gristmill.curate.quality import calibration, judge, score
 from gristmill.curate.quality.judge_config import RUBRICS, CalibrationConfig, JudgeConfig
+from gristmill.curate.quality.score_config import ScoreConfig
 from gristmill.llm.client import Client
 from gristmill.llm.spec import OpenAISpec
 
@@ -192,6 +193,15 @@ async def test_only_borderline_samples_are_judged() -> None:
         sample = SAMPLE.marked(quality=value) if value is not None else SAMPLE
         (kept,) = await judge.run(config(checks=["sound"], votes=1, only=only), sample, Judged(script))
         assert len(script.asked) == asked and ("judge" in kept.marks) == bool(asked)
+
+
+@pytest.mark.parametrize(("low", "asked"), [(0.0, 1), (0.99, 0)])
+async def test_local_scores_say_what_is_borderline(low: float, asked: int) -> None:
+    context, script = Judged(Script()), Script("sound")
+    (scored,) = await score.run(ScoreConfig(kind="curate.score", keep={}), SAMPLE, context)  # type: ignore[arg-type]
+    only = {"mark": "scores.lix", "low": low, "high": low + 50 * asked}
+    await judge.run(config(checks=["sound"], votes=1, only=only), scored, Judged(script))  # type: ignore[arg-type]
+    assert len(script.asked) == asked
 
 
 async def test_a_share_of_the_samples_is_judged_the_same_every_time() -> None:

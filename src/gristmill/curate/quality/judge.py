@@ -96,7 +96,9 @@ async def run(config: JudgeConfig, record: Sample | Chunk, ctx: StepContext) -> 
 
 def _within(band: Band, record: Sample | Chunk) -> bool:
     """A sample without the mark is judged: nothing has decided it."""
-    value = record.marks.get(band.mark)
+    value: Any = record.marks
+    for part in band.mark.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
     return not isinstance(value, int | float) or band.low <= value <= band.high
 
 

@@ -99,7 +99,9 @@ class Band(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mark: str = Field(min_length=1, description="Name of a mark that holds a number")
+    mark: str = Field(
+        min_length=1, description="A mark that holds a number: judge_sound_share, scores.variety (of curate.score) …"
+    )
     low: float = Field(description="From here")
     high: float = Field(description="To here, both included")
 
