@@ -160,6 +160,12 @@ def test_a_sentence_is_not_compared_with_itself_where_chunks_overlap_or_document
         assert other[start:].partition(".")[0] not in own  # type: ignore[misc]
 
 
+def test_of_documents_that_repeat_each_other_the_same_are_found_in_any_order() -> None:
+    copies = [chunk_in(document_of(f"copy{n}.md", OTHER_TEXT)) for n in range(4)]
+    found = [{draft.id for draft in drafts(config(sources=3), pool)} for pool in (copies, copies[::-1])]
+    assert found[0] == found[1]
+
+
 def test_what_cannot_be_asked_is_counted() -> None:
     world = World()
     list(neighbours.run(config("false_premise"), [SHEEP], world))  # no number to make wrong

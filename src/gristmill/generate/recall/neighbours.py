@@ -47,6 +47,8 @@ class Corpus:
 
     @classmethod
     def of(cls, chunks: list[Chunk]) -> Corpus:
+        """In the order of their ids: of documents that repeat each other, too, the same ones are found every time."""
+        chunks = sorted(chunks, key=lambda chunk: chunk.id)
         marks = [str(chunk.marks[VECTOR]) for chunk in chunks if VECTOR in chunk.marks]
         return cls(chunks, Index([chunk.text for chunk in chunks], unpacked(marks) if marks else None))
 
