@@ -36,10 +36,10 @@ check: setup ## style, types, import rule and shape: seconds
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -m "not slow" tests/contracts
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/contracts
 
 test: check ## what CI runs: check, and every fast test
-	$(BIN)/pytest -q -m "not slow" --ignore=tests/contracts
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" --ignore=tests/contracts
 
 test-slow: setup ## the tests that take minutes: kills, real manuals, every extra alone
 	$(BIN)/pytest -q -m slow
