@@ -213,6 +213,23 @@ def test_signs_of_numbers_names_and_what_negates_are_not_touched(source: str, te
     assert check(source, source=source) == source
 
 
+@pytest.mark.parametrize(
+    ("word", "other"),
+    [
+        ("unusual", "she"),
+        ("before", "oil"),
+        ("it", "the"),
+        ("casks", "sksac"),
+        ("oil", "lamp"),
+        ("left", "at"),
+        ("sold", "and"),
+    ],
+)
+def test_letters_that_two_words_share_do_not_make_them_one(word: str, other: str) -> None:
+    with pytest.raises(ValueError, match=r"reword|add|leave"):
+        check(f"They said that {other} was there with them.", source=f"They said that {word} was there with them.")
+
+
 def test_one_dash_is_as_good_as_another() -> None:
     assert check("It stood open 1912\u20131914.", source="lt stood open 1912-1914.")
 

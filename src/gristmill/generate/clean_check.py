@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from gristmill.core.records import Span
 
 _WIDEST = 3  # letters that are misread at once: iii for m
-_LETTERS_A_STROKE = 4  # of a word for each place in it that may be misread; one place in any word
+_LETTERS_A_STROKE = 4  # of a word for each place in it that may be misread; one place in any word, half of its letters
 _NAMES_NOUNS = frozenset({"de", "lb"})  # every noun has a capital there, so a capital tells no name
 _TOKEN = re.compile(r"[^\W_]+")
 _SENTENCE_END = re.compile(r"(?:^|[.!?:;\u2026\u00bb\u201d\"])\W*$")
@@ -89,6 +89,8 @@ class _Letters:
         self.names = {n for n, hit in enumerate(hits) if named and _is_name(hit)}
         self.all = "".join(self.words)
         self.word_at = [n for n, word in enumerate(self.words) for _ in word]
+        self.places: Counter[int] = Counter()  # that differ from the other text, by word
+        self.letters: Counter[int] = Counter()
         self.starts = [at for at, n in enumerate(self.word_at) if at == 0 or self.word_at[at - 1] != n]
 
     def whole(self, span: Span) -> list[str]:
@@ -97,7 +99,7 @@ class _Letters:
         ends = {n: self.starts[n] + len(self.words[n]) for n in touched}
         return [self.words[n] for n in touched if self.starts[n] >= span[0] and ends[n] <= span[1]]
 
-    def places(self, span: Span) -> Iterator[Span]:
+    def shifted(self, span: Span) -> Iterator[Span]:
         """Where the letters of a span may as well be taken, a little before or after it: "the the" has lost a word,
         whichever letters an alignment says are gone."""
         yield span
@@ -110,9 +112,9 @@ class _Letters:
             start, end = start + 1, end + 1
             yield start, end
 
-    def check(self, span: Span) -> None:
+    def check_span(self, span: Span) -> None:
         """ValueError where letters that one text has and the other has not are of a name, or negate a word."""
-        for start, end in self.places(span):
+        for start, end in self.shifted(span):
             if name := next((self.words[n] for n in self.touched((start, end)) & self.names), ""):
                 raise ValueError(f"keep every name as it is: {name} is another one")
             if start in self.starts and self.all[start:end] in _NEGATING_BEGINNINGS:
@@ -121,9 +123,26 @@ class _Letters:
     def touched(self, span: Span) -> set[int]:
         return set(self.word_at[slice(*span)])
 
+    def goes_on(self, end: int) -> bool:
+        """Whether the word before a place has more letters behind it."""
+        return 0 < end < len(self.all) and self.word_at[end - 1] == self.word_at[end]
+
+    def differ(self, span: Span, *, after: bool) -> None:
+        """Note letters that are not the other text's; of an empty span that some of its letters are missing there, in
+        the word after it or in the one before."""
+        start, end = span if span[0] < span[1] else (span[0], span[0] + 1) if after else (max(0, span[0] - 1), span[0])
+        self.places.update(self.touched((start, end)))
+        self.letters.update(self.word_at[slice(*span)])
+
+    def check_places(self) -> None:
+        """ValueError where more of a word differs than a scanner misreads."""
+        for n, count in self.places.items():
+            length = len(self.words[n])
+            if count > max(1, length // _LETTERS_A_STROKE) or self.letters[n] > (length + 1) // 2:
+                raise ValueError(f"do not reword: {self.words[n]!r} is another word")
+
 
 def _check_letters(ours: _Letters, theirs: _Letters, changed: float) -> None:
-    strokes: Counter[int] = Counter()  # places that differ, by our word
     for operation, a, b, c, d in SequenceMatcher(None, theirs.all, ours.all, autojunk=False).get_opcodes():
         if operation == "equal":
             continue
@@ -132,17 +151,17 @@ def _check_letters(ours: _Letters, theirs: _Letters, changed: float) -> None:
             _check_words(ours.whole(said), theirs.whole(was))
         else:
             side, span = (ours, said) if c < d else (theirs, was)
-            moved = next(filter(None, map(side.whole, side.places(span))), [])
+            moved = next(filter(None, map(side.whole, side.shifted(span))), [])
             _check_words(*((moved, []) if side is ours else ([], moved)))
-            side.check(span)
+            side.check_span(span)
         touched = {ours.words[n] for n in ours.touched(said)} | {theirs.words[n] for n in theirs.touched(was)}
         if max(b - a, d - c) > _WIDEST or touched & _NEGATIONS:
             raise ValueError(f"do not reword: {theirs.all[max(0, a - 20) : b + 20]!r}")
-        strokes.update(ours.touched(said) or ours.touched((max(0, c - 1), c)))
-    for n, count in strokes.items():
-        if count > max(1, len(ours.words[n]) // _LETTERS_A_STROKE):
-            raise ValueError(f"do not reword: {ours.words[n]!r} is another word")
-    if len(strokes) > max(1.0, changed * len(theirs.words)):
+        ours.differ(said, after=theirs.goes_on(b))
+        theirs.differ(was, after=ours.goes_on(d))
+    ours.check_places()
+    theirs.check_places()
+    if len(ours.places) > max(1.0, changed * len(theirs.words)):
         raise ValueError("too much was changed: correct only letters that were misread")
 
 
