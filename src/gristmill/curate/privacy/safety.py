@@ -22,7 +22,7 @@ from gristmill.curate.privacy.unsafe_words import UNSAFE
 from gristmill.curate.words import UNSPACED, fold
 
 _SIGNS = str.maketrans("013457@$!|", "oieastasii")
-_DISGUISED = re.compile(r"(?=\S*[a-z])(?=\S*[0-57@$!|])\S+")
+_LATIN, _SIGN = re.compile("[a-z]"), re.compile("[0-57@$!|]")
 _SPELLED = re.compile(r"(?:[^\W\d_][.\-_]){3,}[^\W\d_]")
 _LETTER = rf"[^\W\d_{UNSPACED}]"
 _GAP = rf"(?:(?:{_LETTER}|[*'])+\W+){{0,3}}"
@@ -31,11 +31,13 @@ _GAP = rf"(?:(?:{_LETTER}|[*'])+\W+){{0,3}}"
 def plainly(text: str) -> str:
     """Folded, in letters and stars alone."""
     joined = _SPELLED.sub(lambda hit: re.sub(r"[.\-_]", "", hit[0]), text.replace("’", "'"))
-    return _DISGUISED.sub(lambda hit: _read(hit[0]), fold(joined))
+    return re.sub(r"\S+", lambda hit: _read(hit[0]), fold(joined))
 
 
 def _read(word: str) -> str:
-    """Signs as letters; one at the end is what it is."""
+    """Signs among letters as letters; one at the end is what it is."""
+    if not (_SIGN.search(word) and _LATIN.search(word)):
+        return word
     bare = word.rstrip("!|")
     return bare.translate(_SIGNS) + word[len(bare) :]
 
