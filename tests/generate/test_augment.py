@@ -121,6 +121,12 @@ async def test_ada_changes_the_aspect_and_not_one_other_byte() -> None:
     assert context.counts == {"ada: said already": 1}
 
 
+async def test_an_aspect_stands_among_others_where_no_spaces_are_written() -> None:
+    text = "房间很干净，早餐也不错。"
+    variants, _ = await made(Scripted(terms=["浴室", "早餐"]), config("ada"), row(text, "房间", language="zh"))
+    assert [(v.text, span_text(v)) for v in variants] == [("浴室很干净，早餐也不错。", "浴室")]
+
+
 async def test_an_aspect_that_the_text_names_already_is_no_new_one_and_the_likeness_told_is_the_measured_one() -> None:
     variants, context = await made(Scripted(terms=["window", "brass band"]), config("ada", variants=2))
     assert [span_text(v) for v in variants] == ["brass band"]

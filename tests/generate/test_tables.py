@@ -274,6 +274,14 @@ async def test_words_mentions_and_what_must_be_missing_are_told_to_the_model() -
         await written(LAMP, "[NAME] says the C++ <course> was dear indeed.", **limits)
 
 
+async def test_words_are_counted_and_found_where_no_spaces_are_written() -> None:
+    said = "这台灯很亮，而且很安静。"
+    data, _ = await written(row(product="台灯"), said, min_words=5, max_words=12, mentions=["product"])
+    assert data["answer"] == said
+    with pytest.raises(Reject):
+        await written(row(product="台灯"), said, min_words=20)
+
+
 async def test_what_must_be_missing_is_looked_for_in_what_is_said_and_not_in_its_brackets() -> None:
     fields = {"turns": {"type": "array", "items": "string", "maxItems": 3}}
     data, _ = await written(LAMP, '{"turns": ["Hello.", "Hi."]}', fields=fields, without=["["])

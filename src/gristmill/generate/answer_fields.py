@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
+from gristmill.generate.wording import word_count
+
 
 def _long_form(value: Any) -> Any:
     """`integer` and `[good, bad]`, spelled out."""
@@ -73,7 +75,7 @@ def _checked(field: FieldSchema, text: str) -> str:
 
 def counted(text: str, least: int | None, most: int | None) -> str:
     """The text, if it has so many words."""
-    words = len(text.split())
+    words = word_count(text)
     if words < (least or 0) or words > (most or words):
         wanted = " and ".join([f"{least} words or more"] * bool(least) + [f"{most} words or fewer"] * bool(most))
         raise ValueError(f"the text has {words} words: write {wanted}")

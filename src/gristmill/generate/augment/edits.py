@@ -12,6 +12,7 @@ from typing import Literal
 
 from gristmill.core.records import Span
 from gristmill.generate.spans import names_in
+from gristmill.generate.wording import as_words
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -65,7 +66,7 @@ def free(
         guarded += (hit.span() for hit in _CODE.finditer(text))
     phrases = [*words, *(names_in(_SENTENCE.findall(text)) if "names" in protect else ())]
     for phrase in phrases:
-        guarded += (hit.span() for hit in re.finditer(rf"(?<!\w){re.escape(phrase)}(?!\w)", text))
+        guarded += (hit.span() for hit in re.finditer(as_words(phrase), text))
     at = frozenset({*borders, *(end for span in spans for end in span)})
     room = Free(text, (), tuple(guarded), at)
     return Free(text, tuple(hit.span() for hit in _WORD.finditer(text) if room.open(*hit.span())), room.guarded, at)
