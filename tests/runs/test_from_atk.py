@@ -280,6 +280,11 @@ def test_what_is_off_is_not_said_to_be_there(atk: Path) -> None:
     assert "train_set_increment" in sorts.left and "train_set_increment" not in sorts.carried
 
 
+def test_texts_begin_with_their_place_only_where_it_is_asked_for(atk: Path) -> None:
+    _, recipe = converted(atk, "repvar-pipeline", API + "include_context_in_dataset: False\n")
+    assert [recipe["stages"][name]["context"] for name in ("passages", "statements", "forms")] == [False] * 3
+
+
 def test_a_config_that_is_none_says_where(atk: Path) -> None:
     typos = "dataset:\n  code_variation_functions: [allcaps, mine]\n"
     made, recipe = converted(atk, "repvar-pipeline", API + typos)

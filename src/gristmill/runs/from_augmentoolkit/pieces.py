@@ -49,7 +49,7 @@ def varied(config: Config, source: str, *, count: str, inferred: bool | None = N
     about = plain(config.take("dataset_context", "stages.forms.about"))
     more = plain(config.take("additional_dataset_context", "stages.forms.about"))
     said = ": ".join(str(each) for each in (about, more) if each and each != PLACEHOLDER) or None
-    header = bool(config.take("include_context_in_dataset", "stages.passages.context and stages.forms.context", True))
+    header = bool(config.take("include_context_in_dataset", "context of stages.passages, statements and forms", True))
     forms: dict[str, Any] = {"kind": "generate.rephrase", "model": writer, "styles": ["reordered", "reversed", *STYLES]}
     forms |= {"draw": min(int(draw), 10), "context": header, "needs": [source]} | ({"about": said} if said else {})
     stages: Stages = {
@@ -61,7 +61,7 @@ def varied(config: Config, source: str, *, count: str, inferred: bool | None = N
         stages["inferred"] = {"kind": "generate.facts", "model": writer, "inferred": True, "needs": [source]}
         told.append("inferred")
     stages |= {
-        "statements": {"kind": "generate.passage", "needs": told},
+        "statements": {"kind": "generate.passage", "context": header, "needs": told},
         "forms": forms,
         "varied": {"kind": "curate.filter", "code": False, "needs": ["statements", "forms"]},
         "grounded": {"kind": "curate.ground"},
