@@ -33,6 +33,9 @@ _DETERMINERS = """
     """
 _BEFORE_NOUN = frozenset(_DETERMINERS.split())
 
+AHEAD = 80
+"""Characters before a word that tell whether it opens a sentence, or follows a title or a number."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -68,12 +71,13 @@ def _names(text: str, language: str, *, openers: bool) -> list[str]:
     found, before = [], ""
     small = function_words(language)
     text = tidy(text)
+    begins = len(text) - len(text.lstrip())
     capitals = not text.isupper()  # where all is in capitals, they tell nothing
     for hit in _TOKEN.finditer(text):
-        word, ahead = hit[0], text[: hit.start()]
+        word, ahead = hit[0], text[max(0, hit.start() - AHEAD) : hit.start()]
         little = fold(word) in small
         ends = bool(_SENTENCE_END.search(ahead)) and not _TITLED.search(ahead)
-        opens = not ahead.strip() or (ends and (little or not _INITIAL.search(ahead)))
+        opens = hit.start() <= begins or (ends and (little or not _INITIAL.search(ahead)))
         speaker = opens and len(word) == 1 and text[hit.end() : hit.end() + 1] == ":"  # A: and B: in a talk
         code = bool(_CODE.search(word))
         noun = language in NAMES_NOUNS and (before in _BEFORE_NOUN or bool(re.search(r"\d[\s.]*$", ahead)))
@@ -94,7 +98,8 @@ def _numerals(text: str, language: str) -> set[str]:
 
 
 def _missing_name(text: str, pool: Pool, language: str, *, openers: bool = True) -> str:
-    names = [name for name in _names(text, language, openers=openers) if fold(name) not in _numerals(text, language)]
+    numerals = _numerals(text, language)
+    names = (name for name in _names(text, language, openers=openers) if fold(name) not in numerals)
     return next((name for name in names if not pool.holds_name(fold(name))), "")
 
 
