@@ -88,6 +88,13 @@ def test_two_people_of_one_title_or_one_first_name_are_two() -> None:
         assert told(*cards) == cards
 
 
+def test_a_title_tells_a_man_from_his_wife() -> None:
+    him, her = card("Mr Marren", 0, age="51"), card("Mrs. Marren", 1, age="40")
+    again = card("the old Mrs Marren", 2, age="9")
+    assert [one.data["age"] for one in told(him, her, again)] == ["51", "40", "40"]
+    assert [one.data["age"] for one in told(him, card("Captain Marren", 1, age="9"))] == ["51", "51"]
+
+
 def test_names_are_compared_within_a_book() -> None:
     here, there = card("Ilse", 0, age="51"), card("Ilse", 1, age="12", path="other.md")
     assert told(here, there) == [here, there]

@@ -1,7 +1,8 @@
 """One character, one set of traits: who returns in another chunk of a book is who he was.
 
 Two cards are about the same character when their base names agree: the name without titles, epithets and numerals, in
-lower case. A shorter base name ("Ilse") stands for a longer one ("Ilse Marren") where it can stand for no other. The
+lower case. A shorter base name ("Ilse") stands for a longer one ("Ilse Marren") where it can stand for no other. Where
+a name has a title of men here and one of women there ("Mr Marren", "Mrs Marren"), the title tells who is meant. The
 traits that count are those of the card made from the earliest place of the book.
 """
 
@@ -12,20 +13,27 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from gristmill.core.records import Chunk, Draft, Record
 from gristmill.core.stage import Dropped, PassContext, PassResult
 from gristmill.generate.columns import require
 from gristmill.generate.fiction.stages import BibleConfig
 
-_HONORIFICS = """
-    mr mrs ms miss mx dr doctor prof professor sir madam madame dame lord lady king queen prince princess duke duchess
-    count countess baron baroness captain capt colonel major general lieutenant sergeant admiral commander master
-    mistress father mother brother sister uncle aunt aunty old young little saint st reverend rev judge
-    herr frau fräulein doktor graf gräfin könig königin prinz prinzessin kapitän onkel tante
-    monsieur mademoiselle roi reine capitaine señor señora don doña
+_OF_MEN = """
+    mr sir lord king prince duke count baron father brother uncle master herr graf könig prinz onkel
+    monsieur roi señor don
 """
-_TITLES = frozenset(_HONORIFICS.split())
+_OF_WOMEN = """
+    mrs ms miss madam madame dame lady queen princess duchess countess baroness mother sister aunt aunty mistress
+    frau fräulein gräfin königin prinzessin tante mademoiselle reine señora doña
+"""
+_ANYBODYS = """
+    mx dr doctor prof professor captain capt colonel major general lieutenant sergeant admiral commander
+    old young little saint st reverend rev judge doktor kapitän capitaine
+"""
+_HIS, _HERS = frozenset(_OF_MEN.split()), frozenset(_OF_WOMEN.split())
+_TITLES = _HIS | _HERS | frozenset(_ANYBODYS.split())
 _ARTICLES = frozenset(["the", "a", "an", "der", "die", "das", "le", "la", "el"])
 _ROMAN = re.compile(r"[ivx]+")
 _EPITHET = re.compile(r",.*|\(.*?\)|[\"\u201c\u201e\u00ab].*?[\"\u201d\u201c\u00bb]|\s(?:the|of|der|le)\s.*", re.I)
@@ -47,21 +55,46 @@ def _named(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for word in words if word not in _TITLES and not (len(words) > 1 and _ROMAN.fullmatch(word)))
 
 
+class Character(NamedTuple):
+    world: str
+    name: tuple[str, ...]  # the full base name
+    title: str = ""  # his or hers, where the name alone may be two people
+
+
 def run(config: BibleConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     cards = [record for record in records if isinstance(record, Draft)]
-    worlds: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
-    for card in cards:
-        if name := base_name(str(card.data.get(config.name, ""))):
-            worlds[_world(config, card)][card.id] = name
-    full = {world: _full_names(set(names.values())) for world, names in worlds.items()}
-    who = {key: (world, full[world][name]) for world, names in worlds.items() for key, name in names.items()}
-    first: dict[tuple[str, tuple[str, ...]], Draft] = {}
+    characters = _characters(config, cards)
+    first: dict[Character, Draft] = {}
     for card in sorted(cards, key=lambda card: _place(card, ctx)):
-        if card.id in who:
-            first.setdefault(who[card.id], card)
+        if card.id in characters:
+            first.setdefault(characters[card.id], card)
     ctx.count(characters=len(first))
     for card in cards:
-        yield _kept(config, card, first[who[card.id]], ctx) if card.id in who else Dropped(card, "no name")
+        character = characters.get(card.id)
+        yield _kept(config, card, first[character], ctx) if character else Dropped(card, "no name")
+
+
+def _characters(config: BibleConfig, cards: list[Draft]) -> dict[str, Character]:
+    """Whom each card is about, by the card's id; a card without a name is about nobody."""
+    names = {card.id: str(card.data.get(config.name, "")) for card in cards}
+    worlds: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for card in cards:
+        if base := base_name(names[card.id]):
+            worlds[_world(config, card)][card.id] = base
+    found: dict[str, Character] = {}
+    for world, bases in worlds.items():
+        full = _full_names(set(bases.values()))
+        found |= {key: Character(world, full[base]) for key, base in bases.items()}
+    titles = {key: _title(names[key]) for key in found}
+    his, hers = ({found[key] for key, title in titles.items() if title == whose} for whose in ("his", "hers"))
+    return {key: who._replace(title=titles[key]) if who in his & hers else who for key, who in found.items()}
+
+
+def _title(name: str) -> str:
+    words = set(_words(name))
+    if bool(words & _HIS) == bool(words & _HERS):
+        return ""
+    return "his" if words & _HIS else "hers"
 
 
 def _world(config: BibleConfig, card: Draft) -> str:
