@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from gristmill.core.records import Chunk, Fact, Quote, Record, Sample
 from gristmill.core.stage import PassContext
@@ -48,6 +49,7 @@ class Exercised:
 
     config: ExercisedConfig
     units: dict[str, list[Unit]] = field(default_factory=dict)
+    longest: dict[str, int] = field(default_factory=dict)  # characters of a document's longest unit
     counted: int = 0
     unquoted: int = 0  # samples that say no place, so that nobody knows what they exercise
 
@@ -67,6 +69,7 @@ def exercised(config: ExercisedConfig, records: Iterable[Record], ctx: PassConte
         for unit in _units(record):
             by_place[unit.path].setdefault((unit.start, unit.end, unit.fact), unit)
     found.units = {path: [units[key] for key in sorted(units)] for path, units in sorted(by_place.items())}
+    found.longest = {path: max(unit.end - unit.start for unit in units) for path, units in found.units.items()}
     facts = {unit.fact: unit for unit in found.every() if unit.fact}
     seen: set[str] = set()
     for record in records:
@@ -98,7 +101,7 @@ def _count(found: Exercised, sample: Sample, facts: dict[str, Unit], ctx: PassCo
     met = {id(unit): unit for unit in origins}
     pool: Pool | None = None
     for quote in dict.fromkeys(sample.quotes):
-        quoted = list(_quoted(found.units.get(quote.path, []), quote))
+        quoted = list(_quoted(found, quote))
         alone = sum(not unit.fact for unit in quoted) <= 1
         for unit in quoted:
             if alone and not unit.fact:
@@ -111,10 +114,11 @@ def _count(found: Exercised, sample: Sample, facts: dict[str, Unit], ctx: PassCo
         unit.samples += 1
 
 
-def _quoted(units: list[Unit], quote: Quote) -> Iterator[Unit]:
+def _quoted(found: Exercised, quote: Quote) -> Iterator[Unit]:
     """Units of a document, in order of their start, of which the quote holds half or more; or that hold the quote."""
-    longest = max((unit.end - unit.start for unit in units), default=0)
-    for unit in units[bisect_left(units, quote.start - longest, key=lambda unit: unit.start) :]:
+    units = found.units.get(quote.path, [])
+    first = bisect_left(units, quote.start - found.longest.get(quote.path, 0), key=lambda unit: unit.start)
+    for unit in islice(units, first, None):
         if unit.start >= quote.end:
             return
         shared = min(unit.end, quote.end) - max(unit.start, quote.start)
