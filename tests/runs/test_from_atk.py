@@ -200,11 +200,15 @@ def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
     assert recall["stages"]["questions"]["ways"] == ["false_premise"]
     assert recall["stages"]["system"]["messages"][1] == "An expert of {{context_lowercase}}."
     assert recall["stages"]["system"]["context"]["context_lowercase"] == "the island"
+    assert recall["stages"]["system"]["drop"] == 0  # only the composition drops some
     assert recall["models"]["writer"]["concurrency"] == 17
     assert recall["stages"]["read"]["paths"] == ["../atk/inputs/facts"]
-    _, judged = converted(atk, "factual-gen-indiv-pipeline")
+    plain, judged = converted(atk, "factual-gen-indiv-pipeline")
     assert judged["stages"]["judged"]["checks"] == ["sound", "relevant"] and judged["stages"]["judged"]["votes"] == 3
+    assert "generate.recall" in plain.left["path.prompts"]
     assert "repaired" in judged["stages"] and judged["stages"]["talks"]["tones"] == ["As two friends do."]
+    own, asked = converted(atk, "recall-multi-source-pipeline", API.replace("prompt_overrides/negative", "mine"))
+    assert asked["stages"]["questions"]["ways"] == ["open"] and "mine" in own.left["path.prompts"]
     _, varied = converted(atk, "repvar-pipeline")
     assert varied["stages"]["typos"]["ways"] == ["typos", "upper"] and "inferred" in varied["stages"]
     _, rag = converted(atk, "rag-data-pipeline")
@@ -212,6 +216,7 @@ def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
     sorting, classifier = converted(atk, "classifier-creator-pipeline")
     assert classifier["repeat"]["until"] == "agree.low >= 0.9" and classifier["repeat"]["times"] == 6
     assert "no causal model" in sorting.left["training.model_path"]
+    assert "training.model_path" not in sorting.carried
     _, story = converted(atk, "rptoolkit-pipeline")
     assert story["stages"]["harvest"]["needs"] == ["rating"] and story["stages"]["lessons"]["kind"] == "curate.export"
     assert story["stages"]["features"]["fields"]["archetype"] == ["THE HERO", "THE SAGE"]
@@ -263,9 +268,11 @@ def test_a_composition_says_what_it_does_with_every_setting_of_its_folders_and_c
     assert "mended" not in recipe["stages"] and "cleaner" not in recipe["models"]
     assert "pdf_cleaning.pdf_cleaning_small_model" in made.left
     assert made.carried["do_not_use_llm_for_pdf_processing"] == "stages.mended is left out"
-    without = text.replace("factual_large_model: big/model", "")
+    without = text.replace("factual_large_model: big/model", "").replace("Answer at once.", "")
     made, recipe = converted(atk, "factual-datagen-pipeline", without)
     assert recipe["models"]["writer"]["model"] == "???" and recipe["stages"]["questions"]["model"] == "writer"
+    assert "drop_thoughts" not in recipe["stages"]["system"]
+    assert "system.remove_thought_process_ratio" in made.left.keys() - made.carried.keys()
 
 
 def test_what_is_off_is_not_said_to_be_there(atk: Path) -> None:

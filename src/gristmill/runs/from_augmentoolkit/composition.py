@@ -105,4 +105,7 @@ def dropped(config: Config) -> dict[str, Any]:
     share = config.take("remove_system_prompt_ratio", "stages.system.drop", 0.2)
     thoughts = config.number("remove_thought_process_ratio", "stages.system.drop_thoughts", 0)
     words = config.take("remove_thought_process_prompt", "stages.system.at_once")
+    if thoughts and not words:
+        why = "remove_thought_process_prompt says nothing, and thoughts go only with an instruction"
+        config.refuse("remove_thought_process_ratio", why)
     return {"drop": share} | ({"drop_thoughts": thoughts, "at_once": words} if thoughts and words else {})

@@ -46,6 +46,11 @@ class Config:
         if name in self.values and self.places[name] not in self.carried:
             self.left[self.places[name]] = why
 
+    def refuse(self, name: str, why: str) -> None:
+        """A value that was looked at and cannot come along."""
+        self.carried.pop(self.places[name], None)
+        self.left[self.places[name]] = why
+
     def rest(self) -> Iterator[str]:
         """Names that nobody has looked at."""
         for name, place in self.places.items():

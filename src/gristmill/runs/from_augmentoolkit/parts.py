@@ -39,7 +39,7 @@ def model(config: Config, role: str, size: str, *, prefix: str = "") -> dict[str
         spec["concurrency"] = width
     mode = config.take(f"{prefix}{size}_mode", f"{where}.provider")
     if mode not in (None, "api"):
-        config.left[config.places[f"{prefix}{size}_mode"]] = f"mode {mode}: reach it at an OpenAI-compatible address"
+        config.refuse(f"{prefix}{size}_mode", f"mode {mode}: reach it at an OpenAI-compatible address")
     return spec
 
 
@@ -123,7 +123,7 @@ def system(config: Config, name: str) -> dict[str, Any] | None:
     if not prompts:
         return None
     messages = [filled(prompt) for prompt in prompts]
-    stage: dict[str, Any] = {"kind": "generate.system", "messages": messages}
+    stage: dict[str, Any] = {"kind": "generate.system", "messages": messages, "drop": 0.0}
     known = context(config) if any("{{context" in message for message in messages) else {}
     named = {key: value for key, value in known.items() if any("{{" + key + "}}" in m for m in messages)}
     return stage | ({"context": named} if named else {})

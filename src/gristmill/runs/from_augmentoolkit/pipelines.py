@@ -35,7 +35,10 @@ def recall(config: Config, project: Path) -> Parts:
 def _way(config: Config) -> str:
     """The folder of prompts says how to ask."""
     prompts = str(config.take("prompts", "stages.questions.ways") or "")
-    return WAYS.get(Path(prompts).name.removesuffix("_local"), "open")
+    folder = Path(prompts).name.removesuffix("_local")
+    if prompts and folder not in WAYS:
+        config.refuse("prompts", f"no way of asking is called {folder}: questions are open")
+    return WAYS.get(folder, "open")
 
 
 def questions(config: Config, project: Path) -> Parts:
@@ -43,7 +46,9 @@ def questions(config: Config, project: Path) -> Parts:
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=3000)
     stages |= judged(config, models)
-    config.take("prompts", "stages.questions.ways")
+    config.leave(
+        "prompts", "plain questions are asked here; other ways are those of generate.recall: recipes/recall.yaml"
+    )
     stages["questions"] = {"kind": "generate.qa", "model": "writer", "per_chunk": 4}
     if not config.take("skip_repair_qa_tuples", "stages.repaired", False):
         stages["repaired"] = {"kind": "generate.repair", "model": "writer"}

@@ -19,7 +19,7 @@ def classifier(config: Config, project: Path) -> Parts:
         "sorter": {"from": "tune"},
     }
     if str(models["student"]["model"]).startswith("distilbert"):
-        config.left[config.places["model_path"]] = "DistilBERT is no causal model: the embedded one is trained instead"
+        config.refuse("model_path", "DistilBERT is no causal model: the embedded one is trained instead")
         models["student"]["model"] = "smollm2-135m-instruct"
     classes = [str(name) for name in config.take("classes", "stages.rules.classes", [])]
     stages = documents(config, project, default=900)
