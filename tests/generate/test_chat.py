@@ -176,7 +176,7 @@ def test_replies_that_do_not_say_their_answer_are_refused(text: str) -> None:
 
 
 def test_where_no_spaces_are_written_an_answer_is_found_and_a_reply_is_longer_than_it() -> None:
-    assert check_reply("灯塔高四十一米，建于一八二二年。", "四十一米")
+    assert check_reply("灯塔高四十一米，建于一八二二年。", "四十一米") and check_reply("它高四十一米。", "四十一米")
     with pytest.raises(ValueError, match="whole sentence"):
         check_reply("四十一米。", "四十一米")
     assert not says("灯塔很高。", "四十一米") and not says("It is 141 metres tall.", "41 metres")

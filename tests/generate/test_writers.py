@@ -178,6 +178,17 @@ def test_options_that_would_do_nothing_are_refused(options: dict[str, Any]) -> N
         QaConfig(kind="generate.qa", model="writer", **options)
 
 
+def test_a_question_in_a_script_without_spaces_is_as_long_as_what_it_says() -> None:
+    context = Context(None, chunk_of())
+    source = source_of(chunk_of(), context)
+    made = check_question("谁建了这座灯塔？", answer="摩尔", sentence=source.sentence(1), source=source, mark=True)
+    assert made.endswith("谁建了这座灯塔？")
+    with pytest.raises(ValueError, match="gives the answer"):
+        check_question("摩尔建了这座灯塔吗？", answer="摩尔", sentence=source.sentence(1), source=source, mark=True)
+    with pytest.raises(ValueError, match="one question"):
+        check_question("Who?", answer="x", sentence=source.sentence(1), source=source)
+
+
 def test_every_prompt_file_is_named_by_a_kind_and_asks_for_a_language() -> None:
     named = {name for parts in STAGES.values() for part in parts for name in part.prompts}
     assert named == {path.stem for path in PROMPTS.glob("*.md")}

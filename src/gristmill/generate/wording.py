@@ -56,7 +56,7 @@ def unfenced(text: str) -> str:
 
 def check_statement(text: str) -> str:
     """A sentence that stands alone."""
-    if len(text) < 8:
+    if _length(text) < 8:
         raise ValueError("that is too short: write one whole sentence")
     if _MENTIONS.search(text):
         raise ValueError("do not speak of a text or a sentence: say what is the case")
@@ -80,7 +80,7 @@ def check_question(question: str, *, answer: str, sentence: Sentence, source: So
     """One question that does not hold its answer and can be understood alone. Where it names nothing of its world
     ("What is the fine for a false weight?"), the topic is put before it; a bare pronoun is refused. `mark`: it must end
     with a question mark, as small models often write a statement instead."""
-    if not 10 <= len(question) <= 280:
+    if _length(question) < 10 or len(question) > 280:
         raise ValueError("write one question of one line")
     if mark and not question.endswith(("?", "\uff1f", "\u061f")):
         raise ValueError("that is no question: end it with a question mark")
@@ -127,6 +127,11 @@ def anchors_of(sentence: Sentence, source: Source, answer: str) -> set[str]:
     return (names | known | place) - set(_words(answer)) - OPENERS
 
 
+def _length(text: str) -> int:
+    """In letters; a sign that is a word by itself says as much as three."""
+    return len(text) + 2 * len(re.findall(f"[{_UNSPACED}]", text))
+
+
 def _words(text: str) -> list[str]:
     return [re.sub(r"['\u2019]s?$", "", word).casefold() for word in _WORD.findall(text)]
 
@@ -170,7 +175,7 @@ def check_prose(text: str, *, source: str) -> str:
     """A text of several sentences on a source, without fences: not empty, not copied from it, no loop, no word on the
     task, and not the next turn of the talk with the model."""
     text = unfenced(text)
-    if len(text) < _SHORTEST:
+    if _length(text) < _SHORTEST:
         raise ValueError("that is too short: write whole sentences")
     if _MENTIONS.search(text):
         raise ValueError("do not speak of a text or a sentence: say what is the case")
