@@ -59,6 +59,14 @@ def test_other_languages(world: Any, language: str, ask: str, answer: str, reaso
     assert verdict(world, ask, answer, language=language) == reason
 
 
+@pytest.mark.parametrize(
+    ("language", "reason"), [("en-GB", ""), ("EN", ""), ("tlh", ""), ("Swiss German", ""), ("de-AT", "wrong language")]
+)
+def test_a_language_that_the_detector_does_not_know_is_not_judged(world: Any, language: str, reason: str) -> None:
+    asked = "Who built the old mill that stands by the river near the village?"
+    assert verdict(world, asked, "It was the wife of the miller.", language=language) == reason
+
+
 def test_what_the_source_holds_is_no_defect(world: Any) -> None:
     source = 'Write {"wheel": "oak"} to the file. Question: is it oak?\nla la la la la la la la la'
     assert verdict(world, "What is written to the file?", '{"wheel": "oak"}', source) == ""

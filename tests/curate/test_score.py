@@ -53,6 +53,7 @@ def test_repetition_and_variety_by_definition() -> None:
 def test_a_language_without_a_list_has_no_such_share() -> None:
     assert "function" not in scores("Stara wieża stoi od wielu lat na brzegu jeziora.", "pl")
     assert scores("", "en")["words"] == 0
+    assert "language" not in scores(GOOD, "tlh") and scores(GOOD, "en-GB")["language"] == scores(GOOD, "en")["language"]
 
 
 def step(world: Any, sample: Any, **config: Any) -> Any:

@@ -9,7 +9,7 @@ from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Record, Sample
 from gristmill.core.stage import StepContext
 from gristmill.core.thoughts import parted
-from gristmill.curate.language import identifier
+from gristmill.curate.language import identifier, known_as
 from gristmill.curate.leak import leaked
 from gristmill.curate.stages import FilterConfig, Length
 from gristmill.curate.words import fold, plain, words
@@ -108,11 +108,12 @@ def _repetition(text: str, source: str) -> None:
 
 
 def _language(text: str, language: str) -> None:
-    """Only where the detector is sure: short and name-heavy texts read as anything."""
-    if sum(c.isalpha() for c in text) < _MIN_LETTERS:
+    """Only where the detector knows the language and is sure: short and name-heavy texts read as anything."""
+    code = known_as(language)
+    if not code or sum(c.isalpha() for c in text) < _MIN_LETTERS:
         return
     found, probability = identifier().classify(text)
-    if found != language and probability >= _SURE:
+    if found != code and probability >= _SURE:
         raise Reject("wrong language", f"{found} instead of {language}: {text[:200]}")
 
 

@@ -12,3 +12,9 @@ def identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def known_as(language: str) -> str:
+    """The detector's code of a language (`en` for `en-GB`); empty where it does not know it and can tell nothing."""
+    code = language.lower().replace("_", "-").partition("-")[0]
+    return code if code in identifier().labels else ""

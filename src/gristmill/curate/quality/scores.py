@@ -9,7 +9,8 @@ variety       share of the last hundred words that differ (moving type-token rat
 symbols       share of characters that are no letter, digit, space or common point
 capitals      share of letters that are capitals
 function      share of words that are function words of its language; telegrams and lists of keys have few
-language      how sure the detector is (0 to 1) that it is in the language it is marked with
+language      how sure the detector is (0 to 1) that it is in the language it is marked with; one that it does not
+              know has no such score
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from gristmill.curate.language import identifier
+from gristmill.curate.language import identifier, known_as
 from gristmill.curate.words import function_words, words
 
 _SENTENCE = re.compile(r"[.!?…。！？]+(?:\s|\Z)|\n{2,}")
@@ -46,11 +47,6 @@ def _share(text: str, counts: Callable[[str], bool], among: Callable[[str], bool
     return sum(map(counts, pool)) / len(pool) if pool else 0.0
 
 
-def sureness(text: str, language: str) -> float:
-    """The detector's probability of that language."""
-    return float(next((p for name, p in identifier().rank(text) if name == language), 0.0))
-
-
 def scores(text: str, language: str) -> dict[str, float]:
     tokens = words(text)
     known, many = function_words(language), max(1, len(tokens))
@@ -63,8 +59,9 @@ def scores(text: str, language: str) -> dict[str, float]:
         "variety": variety(tokens),
         "symbols": _share(text, lambda sign: not sign.isalnum() and sign not in _COMMON),
         "capitals": _share(text, str.isupper, str.isalpha),
-        "language": sureness(text, language),
     }
+    if code := known_as(language):
+        found["language"] = float(dict(identifier().rank(text))[code])
     if known:  # a language without a list has no such share
         found["function"] = sum(token in known for token in tokens) / many
     return {name: round(value, 4) for name, value in sorted(found.items())}
