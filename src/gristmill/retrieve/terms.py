@@ -9,9 +9,7 @@ import re
 import unicodedata
 
 _WORD = re.compile(r"\w+")
-UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-"""Letters of scripts without spaces, as of a character class."""
-_UNSPACED = re.compile(f"[{UNSPACED}]+")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
 
 
 def terms(text: str) -> list[str]:

@@ -20,9 +20,9 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.answer_fields import FieldSchema
 from gristmill.generate.instruct.stages import ToolCallsConfig
 from gristmill.generate.instruct.tools import Tool, json_of
-from gristmill.generate.instruct.wording import language_for, length_of
+from gristmill.generate.instruct.wording import language_for
 from gristmill.generate.source import Language
-from gristmill.retrieve.terms import UNSPACED
+from gristmill.generate.wording import holds, word_count
 
 T = TypeVar("T")
 _SYSTEM = (
@@ -30,7 +30,6 @@ _SYSTEM = (
     '<tool_call>{{"name": …, "arguments": {{…}}}}</tool_call>:\n<tools>\n{tools}\n</tools>'
 )
 _VALUES, _WORDS = 500, 300  # tokens of JSON and of a message
-_LETTER = rf"[^\W{UNSPACED}]"  # that goes on a word; where no spaces are written, a word ends anywhere
 _REMNANT = re.compile(r"</?tool|```|[{\[]\s*\"")
 
 
@@ -129,14 +128,13 @@ def _stated(fields: dict[str, FieldSchema], values: dict[str, Any]) -> Iterator[
 
 
 def _holds(text: str, value: str) -> bool:
-    bare = " ".join(value.split()).strip(" .,;:!?")
-    found = re.search(rf"(?<!{_LETTER}){re.escape(bare)}(?!{_LETTER})", " ".join(text.split()), re.I)
-    return found is not None or (value.endswith(".0") and _holds(text, value[:-2]))
+    text, value = " ".join(text.split()), " ".join(value.split())
+    return holds(text, value) or (value.endswith(".0") and holds(text, value[:-2]))
 
 
 def _check_words(text: str) -> str:
     text = text.strip()
-    if length_of(text) < 3:
+    if word_count(text) < 3:
         raise ValueError("write a whole sentence")
     if _REMNANT.search(text):
         raise ValueError("write plain words: no JSON and no tags")

@@ -20,8 +20,9 @@ from gristmill.core.stage import StepContext
 from gristmill.generate.columns import require
 from gristmill.generate.instruct.likeness import rouge_l
 from gristmill.generate.instruct.stages import EvolveConfig
-from gristmill.generate.instruct.wording import check_instruction, language_for, length_of
+from gristmill.generate.instruct.wording import check_instruction, language_for
 from gristmill.generate.source import Language
+from gristmill.generate.wording import word_count
 from gristmill.retrieve.terms import terms
 
 _COPY = 0.95  # ROUGE-L
@@ -77,7 +78,7 @@ def _origin(prompt: Prompt, parsed: Parsed[str], calls: tuple[str, ...], ctx: St
 
 
 def _check(answer: str, before: str) -> str:
-    text = check_instruction(answer, most=2 * length_of(before) + _ADDED)
+    text = check_instruction(answer, most=2 * word_count(before) + _ADDED)
     if rouge_l(terms(text), terms(before)) >= _COPY:
         raise ValueError("that is a copy: change what is asked for")
     return text

@@ -98,12 +98,12 @@ class ToolCallsConfig(RowWriterConfig):
     missing: float = Field(0.2, ge=0, lt=1, description="Share in which the right tool is not offered")
 
 
-_WORDS = ("gristmill.retrieve.terms",)
+_TERMS = ("gristmill.retrieve.terms",)
 
 
 def _step(code: str, config: type[StageConfig], gives: type, *prompts: str, part: str = "") -> Stage:
     where = f"gristmill.generate.instruct.{code}"
-    return Stage(code=where, config=config, takes=(Draft,), gives=(gives,), part=part, prompts=prompts, modules=_WORDS)
+    return Stage(code=where, config=config, takes=(Draft,), gives=(gives,), part=part, prompts=prompts)
 
 
 def _pass(
@@ -134,7 +134,7 @@ STAGES: stage.STAGES = {
     "generate.self_instruct": (
         _pass("novel:draw", SelfInstructConfig, Draft, Draft, part="drawn", fields="novel:fields"),
         _step("novel:write", SelfInstructConfig, Draft, "instruct_new", part="written"),
-        _pass("novel:run", SelfInstructConfig, Draft, Draft, fields="novel:given", modules=_WORDS),
+        _pass("novel:run", SelfInstructConfig, Draft, Draft, fields="novel:given", modules=_TERMS),
     ),
     "generate.evolve": (
         Stage(
@@ -144,7 +144,7 @@ STAGES: stage.STAGES = {
             gives=(Draft,),
             prompts=(*(f"instruct_{way}" for way in get_args(EvolvingWay)), "instruct_judge"),
             fields="gristmill.generate.instruct.evolve:fields",
-            modules=_WORDS,
+            modules=_TERMS,
         ),
     ),
     "generate.magpie": (
@@ -162,7 +162,6 @@ STAGES: stage.STAGES = {
             takes=(Draft,),
             gives=(Draft,),
             fields="gristmill.generate.instruct.magpie:fields",
-            modules=_WORDS,
         ),
     ),
     "generate.pairs": (_pass("pairs:run", PairsConfig, Sample, Sample),),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gristmill.generate.source import Language, language_of
-from gristmill.retrieve.terms import UNSPACED
+from gristmill.generate.wording import word_count
 
 _BULLET = re.compile(r"^(?:[-*\u2022]|\d{1,3}[.)])\s+")
 _LABEL = re.compile(
@@ -17,7 +17,6 @@ _META = re.compile(
     r"\b(?:given|rewritten|created|original|new|evolved|above) (?:prompt|instruction|task|request)\b|<\|[^|>\s]+\|>",
     re.I,
 )
-_UNSPACED = re.compile(f"[{UNSPACED}]+")
 _LOOP = re.compile(r"(\b\w+(?:\W+\w+){0,7})(?:\W+\1\b){3,}", re.I)
 
 
@@ -29,20 +28,15 @@ def check_instruction(text: str, *, most: int) -> str:
     text = _LABEL.sub("", text).strip()
     if len(text) > 1 and text[0] + text[-1] in ('""', "\u201c\u201d", "\u00ab\u00bb", "\u201e\u201c"):
         text = text[1:-1].strip()
-    if length_of(text) < 3:
+    if word_count(text) < 3:
         raise ValueError("that is no instruction: say in a sentence or more what is to be done")
-    if length_of(text) > most:
+    if word_count(text) > most:
         raise ValueError(f"that is too long: write at most {most} words")
     if _META.search(text):
         raise ValueError("write the instruction alone; do not speak of instructions or prompts")
     if _LOOP.search(text):
         raise ValueError("it repeats itself: say everything once")
     return text
-
-
-def length_of(text: str) -> int:
-    """Words; where no spaces are written, two signs are counted as one."""
-    return len(text.split()) + sum(len(run) // 2 for run in _UNSPACED.findall(text))
 
 
 def language_for(wanted: str | None, row: Mapping[str, Any]) -> Language:
