@@ -112,6 +112,21 @@ def test_held_out_samples_are_the_exam_and_stay(world: Any) -> None:
     assert held.id in found.dropped[0].detail
 
 
+@pytest.mark.parametrize("form", ["preference", "labelled"])
+def test_samples_of_other_forms_are_held_out_too(world: Any, form: str) -> None:
+    def made(text: str, split: str) -> Sample:
+        said = {"role": "assistant", "content": "312"}
+        content: dict[str, Any] = {"text": text, "label": "312"}
+        if form == "preference":
+            asked = {"role": "user", "content": text}
+            content = {"messages": [asked], "chosen": [said], "rejected": [{**said, "content": "None"}]}
+        return Sample.model_validate({"form": form, "kind": "k", **content, "marks": {"split": split}})
+
+    held, same = made(EXAM, "test"), made(EXAM.replace("crossed", "passed"), "train")
+    found = world.outcome(run(config(), [held, same], world.context()))
+    assert found.kept == [held] and [drop.reason for drop in found.dropped] == ["nearly an exam question"]
+
+
 def test_any_table_of_questions_is_a_benchmark(world: Any, tmp_path: Path) -> None:
     rows = [{"question": EXAM, "answers": ["312"]}, {"question": "Who rang the bell?", "answers": ["Tam"]}]
     files = {

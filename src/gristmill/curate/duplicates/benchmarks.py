@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ def held_out(records: Iterable[Record]) -> Iterator[Asked]:
         if isinstance(record, Task):
             yield Asked(record.question, f"task {record.id}", record.answers)
         elif isinstance(record, Sample) and record.marks.get("split") == "test":
-            pairs = zip(record.messages, record.messages[1:], strict=False)
-            for asked, said in pairs:
+            where, turns = f"test sample {record.id}", (*record.messages, *record.chosen)
+            if record.form == "labelled":
+                yield Asked(record.text, where, (record.label,))
+            for asked, said in pairwise(turns):
                 if asked.role == "user" and said.role == "assistant" and words(asked.content):
-                    yield Asked(asked.content, f"test sample {record.id}", (said.content,))
+                    yield Asked(asked.content, where, (said.content,))
