@@ -22,7 +22,10 @@ from gristmill.generate.writer import Writer
 
 T = TypeVar("T")
 
-_SENTENCE = re.compile(r"\S.*?(?:[.!?…][\"'”’»)]*(?=\s)|[。！？][”’」』）]*|(?<=\S)(?=\s*\n\s*\n)|(?<=\S)\s*\Z)", re.DOTALL)
+_SENTENCE = re.compile(
+    r"\S.*?(?:[.!?…][\"'”’»)]*(?=\s)|[。！？][”’」』）]*|(?<=\S)(?=\s*\n\s*\n)|(?<=\S)\s*\Z)",
+    re.DOTALL,
+)
 _WORDS = 0.6  # words that a token makes, said to the writer: cautious, as what is cut off is refused
 _MORE = 30  # words that a text may have beyond its passage: more room is filled with repetition
 
