@@ -146,8 +146,8 @@ def _said(sample: Sample) -> list[str]:
 
 async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Record]:
     _check_shape(config, record)
-    places = ctx.ancestors(record, Chunk) or ctx.ancestors(record, Document)
-    source = "\n".join(place.text for place in places)
+    chunks = [chunk.text for chunk in ctx.ancestors(record, Chunk)]
+    source = "\n".join(chunks or [document.text for document in ctx.ancestors(record, Document)])
     texts = [record.text] if record.text else _said(record)
     for text in texts:
         if config.markers:

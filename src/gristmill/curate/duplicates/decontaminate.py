@@ -224,5 +224,6 @@ def run(config: DecontaminateConfig, records: Iterable[Record], ctx: PassContext
 
 
 def _source(sample: Sample, ctx: PassContext) -> str:
-    places = ctx.ancestors(sample, Chunk) or ctx.ancestors(sample, Document) or sample.quotes
-    return "\n".join(place.text for place in places)
+    texts = [chunk.text for chunk in ctx.ancestors(sample, Chunk)]
+    texts = texts or [document.text for document in ctx.ancestors(sample, Document)]
+    return "\n".join(texts or [quote.text for quote in sample.quotes])
