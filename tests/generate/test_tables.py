@@ -100,6 +100,7 @@ def test_no_row_comes_twice_and_a_table_without_so_many_says_so() -> None:
         ({"a": {"choice": [1, 2], "weights": [1]}}, "one number"),
         ({"a": {"range": [2, 1]}}, "lower end"),
         ({"a": {"range": [0.2, 0.8]}}, "no number"),
+        ({"größe": [1], "a": "{{größe}} m"}, "letters a to z"),
         ({"a": {"choice": [1, 2], "weights": [1, float("inf")]}}, "finite"),
         ({"d": {"date": ["2024-01-01", "2024-02-01"]}, "a": {"range": [1, 2], "decimals": 1, "after": "d"}}, "days"),
         ({"a": {"date": ["2024-02-01", "2024-01-01"]}}, "lower end"),
@@ -206,6 +207,7 @@ def test_a_column_that_no_row_has_is_found_before_anything_runs() -> None:
         {"form": "text", "label": "x"},
         {"form": "chat", "turns": "t", "user": "u"},
         {"form": "labelled", "text": "x"},
+        {"form": "text", "text": "{{unit price}}"},
     ):
         with pytest.raises(ValidationError):
             SampleConfig(kind="generate.sample", **wrong)

@@ -43,6 +43,14 @@ def text_of(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def names_in(text: str) -> frozenset[str]:
+    """The columns that a text names. ValueError for a {{…}} that would stay in it as it is."""
+    prompt = Prompt("text", f"@user\n{text}")
+    if "{{" in prompt.render(**dict.fromkeys(prompt.names, ""))[0].content:
+        raise ValueError(f"a name in {{{{…}}}} is of the letters a to z, digits and _; not so in: {text[:80]}")
+    return prompt.names
+
+
 class Persona(BaseModel):
     """An invented person."""
 
@@ -115,9 +123,7 @@ class Column(BaseModel):
     def refers(self) -> frozenset[str]:
         """The columns it depends on."""
         named = {name for name in (self.given, self.after) if name}
-        return frozenset(named).union(
-            Prompt("column", self.template or "").names, *(inner.refers() for inner in self.inner())
-        )
+        return frozenset(named).union(names_in(self.template or ""), *(inner.refers() for inner in self.inner()))
 
     def inner(self) -> Iterator[Column]:
         yield from (self.cases or {}).values()

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from gristmill.core import stage
 from gristmill.core.records import Draft, Sample
 from gristmill.core.stage import Stage, StageConfig
-from gristmill.generate.tables.columns import AnyColumn, in_order
+from gristmill.generate.tables.columns import AnyColumn, in_order, names_in
 
 
 class TableConfig(StageConfig):
@@ -56,6 +56,8 @@ class SampleConfig(StageConfig):
         parts = {"text", "label", "span", "system", "user", "assistant", "turns"}
         if (said := {name for name in parts if getattr(self, name) is not None}) != wanted:
             raise ValueError(f"form: {self.form} takes {', '.join(sorted(wanted))}; said are {', '.join(sorted(said))}")
+        for text in (self.text, self.system, self.user, self.assistant):
+            names_in(text or "")
         return self
 
 
