@@ -287,6 +287,16 @@ def test_what_is_off_is_not_said_to_be_there(atk: Path) -> None:
     assert "train_set_increment" in sorts.left and "train_set_increment" not in sorts.carried
 
 
+def test_one_text_is_a_list_of_one_and_a_path_a_folder(atk: Path) -> None:
+    text = "no_flatten: [factual_sft, input_dirs]\ninput_dirs: {}\nfactual_sft: [vague]\nfactual_chunk_size: 300\n"
+    for given, paths in (("./inputs/facts", 1), ("[./inputs/facts, ./inputs/more]", 2)):
+        _, recipe = converted(atk, "factual-datagen-pipeline", text.format(given))
+        assert recipe["stages"]["read"]["paths"] == ["../atk/inputs/facts", "../atk/inputs/more"][:paths]
+        assert recipe["stages"]["questions"]["ways"] == ["vague"]
+    _, recipe = converted(atk, "recall-multi-source-pipeline", "final_assistant_prompts_no_rag: You know all.\n")
+    assert recipe["stages"]["system"]["messages"] == ["You know all."]
+
+
 def test_texts_begin_with_their_place_only_where_it_is_asked_for(atk: Path) -> None:
     _, recipe = converted(atk, "repvar-pipeline", API + "include_context_in_dataset: False\n")
     assert [recipe["stages"][name]["context"] for name in ("passages", "statements", "forms")] == [False] * 3

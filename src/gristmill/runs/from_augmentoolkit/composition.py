@@ -21,9 +21,9 @@ INNER = {
 def everything(config: Config, project: Path) -> Parts:
     """factual-datagen-pipeline: documents to all data of continued pretraining and fine-tuning."""
     models = _models(config)
-    first, *others = [
-        each for each in config.take("input_dirs", "stages.read.paths", []) if isinstance(each, dict)
-    ] or [{}]
+    given = config.take("input_dirs", "stages.read.paths", [])
+    given = given if isinstance(given, list) else [given]
+    first, *others = [each if isinstance(each, dict) else {"path": each} for each in given] or [{}]
     for at, other in enumerate(others, 1):
         for name, value in other.items():
             if name != "path" and value != first.get(name):
@@ -70,6 +70,7 @@ def everything(config: Config, project: Path) -> Parts:
 def _ways(config: Config) -> list[str]:
     """The ways of asking; what each says besides its prompts is told apart."""
     listed = config.take("factual_sft", "stages.questions.ways", {})
+    listed = listed if isinstance(listed, dict) else dict.fromkeys(config.texts("factual_sft", "stages.questions.ways"))
     for name, settings in listed.items():
         if name not in WAYS:
             config.left[f"factual_sft.{name}"] = f"a way of asking is one of {', '.join(WAYS)}"

@@ -35,6 +35,11 @@ class Config:
             self.carried[self.places[name]] = to
         return default if value in (None, "", [], {}) else value
 
+    def texts(self, name: str, to: str) -> list[str]:
+        """A list of texts; one alone is a list of one."""
+        value = self.take(name, to, [])
+        return [str(each) for each in (value if isinstance(value, list | dict) else [value])]
+
     def number(self, name: str, to: str, default: float) -> float:
         """A value that the recipe is computed with."""
         value = self.take(name, to, default)

@@ -119,7 +119,7 @@ def context(config: Config) -> dict[str, str]:
 
 def system(config: Config, name: str) -> dict[str, Any] | None:
     """System prompts, one for each chat by seed."""
-    prompts = config.take(name, "stages.system.messages")
+    prompts = config.texts(name, "stages.system.messages")
     if not prompts:
         return None
     messages = [filled(prompt) for prompt in prompts]

@@ -76,7 +76,7 @@ def varied(config: Config, source: str, *, count: str, inferred: bool | None = N
 
 
 def _operators(config: Config) -> list[str]:
-    named = dict.fromkeys(str(name) for name in config.take("code_variation_functions", "stages.typos.ways", []))
+    named = dict.fromkeys(config.texts("code_variation_functions", "stages.typos.ways"))
     for name in named.keys() - OPERATORS.keys():
         config.left[f"{config.places['code_variation_functions']}.{name}"] = "generate.perturb has no such way"
     return [OPERATORS[name] for name in named if name in OPERATORS]
@@ -106,7 +106,7 @@ def retrieved(config: Config, needs: list[str], *, writer: str = "writer") -> St
     stage: dict[str, Any] = {"kind": "generate.rag", "model": writer, "needs": needs}
     stage["failed"] = config.take("rag_failure_percentage", "stages.rag.failed", 0.5)
     stage["passages"] = config.take("rag_max_chunks", "stages.rag.passages", 3)
-    prompts = config.take("final_assistant_prompts", "stages.rag.instruction: the first of them", [])
+    prompts = config.texts("final_assistant_prompts", "stages.rag.instruction: the first of them")
     if prompts and (words := without_data(filled(prompts[0]))):
         about = plain(config.take("dataset_context", "stages.rag.instruction"))
         for name, text in (("context", about), ("context_lowercase", about), ("context_uppercase", about)):

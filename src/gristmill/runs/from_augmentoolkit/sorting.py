@@ -21,7 +21,7 @@ def classifier(config: Config, project: Path) -> Parts:
     if str(models["student"]["model"]).startswith("distilbert"):
         config.refuse("model_path", "DistilBERT is no causal model: the embedded one is trained instead")
         models["student"]["model"] = "smollm2-135m-instruct"
-    classes = [str(name) for name in config.take("classes", "stages.rules.classes", [])]
+    classes = config.texts("classes", "stages.rules.classes")
     stages = documents(config, project, default=900)
     texts = list(stages)[-1]
     rules = plain(config.take("desc", "stages.rules.description")) or PLACEHOLDER

@@ -16,14 +16,14 @@ def roleplay(config: Config, project: Path) -> Parts:
     emotion: Any = {"maxLength": 60}
     if config.take("pick_emotion", "stages.features.fields.emotion", False):
         config.leave("emotions", "pick_emotion is on: the model finds its own")
-    elif listed := config.take("emotions", "stages.features.fields.emotion"):
-        emotion = [str(each) for each in listed]
+    elif listed := config.texts("emotions", "stages.features.fields.emotion"):
+        emotion = listed
     archetype: Any = {"maxLength": 300}
     if config.take("generate_archetype", "stages.features.fields.archetype", True):
         config.leave("archetypes", "generate_archetype is on: the model finds its own")
-    elif listed := config.take("archetypes", "stages.features.fields.archetype"):
-        archetype = [str(each).partition(":")[0] for each in listed]
-    headings = [str(each) for each in config.take("to_include_features", "stages.features.fields", [])]
+    elif listed := config.texts("archetypes", "stages.features.fields.archetype"):
+        archetype = [each.partition(":")[0] for each in listed]
+    headings = config.texts("to_include_features", "stages.features.fields")
     named = {heading.lower().replace(" ", "_"): some for heading in headings}
     line, text = {"maxLength": 80}, {"maxLength": 400}
     card: dict[str, Any] = {"name": line, "age": line, "occupation": line, "personality": text, "appearance": text}
