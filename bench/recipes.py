@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "generate.recall": {"anchors": 2},
     "generate.augment": {"variants": 1, "share": 0.3},
     "generate.tool_calls": {"per_tool": 1},
+    "curate.earlier": {"runs": []},  # of two recipes on the same pieces the second would hold nothing new
 }
 SHORT = 1_500  # tokens of a training
 LONGEST = 1_800  # seconds of a recipe

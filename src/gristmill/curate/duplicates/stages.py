@@ -57,7 +57,9 @@ class EarlierConfig(StageConfig):
     shingle: int = Field(3, ge=1, le=10, description="Words in a shingle")
     near: bool = Field(True, description="Look for near-duplicates, not only for exact ones")
     runs: list[str] | None = Field(
-        None, description="Only these runs, by id or name; every finished run of another recipe when not given"
+        None,
+        description="Only these runs, by id or name, [] for none; the last finished one of every other recipe when not "
+        "given",
     )
 
 
