@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -268,6 +269,25 @@ def test_openings_are_the_tokens_of_the_models_own_template(monkeypatch: pytest.
     assert [before[0].content for before in seen] == ["You cook.", "You sail."]
     with pytest.raises(ValidationError, match="sent as it stands"):
         magpie_config(opening="x", system=["y"])
+
+
+@pytest.mark.parametrize(("system", "begins"), [(["You cook."], "You cook.\n\nThe user"), ([], "The user")])
+async def test_a_language_is_asked_for_and_said_in_the_row(
+    monkeypatch: pytest.MonkeyPatch, system: list[str], begins: str
+) -> None:
+    def opening(before: list[Message]) -> list[int]:
+        assert before[0].content.startswith(f"{begins} writes in German.") and before[0].role == "system"
+        return [7]
+
+    monkeypatch.setattr(magpie.Renderer, "load", lambda _: SimpleNamespace(opening=opening))
+    config = magpie_config(rows=1, system=system, language="German")
+    stage = context(lambda _prompt, _n: "Wie koche ich eine klare Suppe?")
+    stage.weights = lambda role: role
+    (drawn,) = magpie.openings(config, [], stage)
+    assert isinstance(drawn, Draft)
+    (made,) = await magpie.write(config, drawn, stage)
+    assert made.data == {"instruction": "Wie koche ich eine klare Suppe?", "language": "de"}
+    assert magpie.fields(config, Path(), None) == made.data.keys()
 
 
 # Pairs

@@ -18,6 +18,7 @@ from gristmill.core.records import Draft, Message, Origin, Record
 from gristmill.core.stage import PassContext, PassResult, StepContext
 from gristmill.generate.instruct.stages import MagpieConfig
 from gristmill.generate.instruct.wording import check_instruction
+from gristmill.generate.source import language_of
 from gristmill.models.renderer import Renderer
 
 _TOKENS_A_WORD = 3
@@ -35,8 +36,16 @@ def _of_template(config: MagpieConfig, ctx: PassContext) -> list[JsonValue]:
         renderer = Renderer.load(ctx.weights(config.model))
     except ConfigError as error:
         raise ConfigError(error.message, "Say the text that opens a user's turn: `opening`.") from error
-    before = [[Message(role="system", content=text)] for text in config.system] or [[]]
+    before = [[Message(role="system", content=text)] for text in _told(config)] or [[]]
     return [list(renderer.opening(messages)) for messages in before]
+
+
+def _told(config: MagpieConfig) -> list[str]:
+    """The system messages; a language stands at the end of each, of the user too: it is their turn that is written."""
+    if config.language is None:
+        return config.system
+    name = language_of(config.language, "").name
+    return [f"{text}\n\nThe user writes in {name}. Write in {name}.".strip() for text in config.system or [""]]
 
 
 async def write(config: MagpieConfig, record: Draft, ctx: StepContext) -> list[Draft]:
@@ -54,8 +63,9 @@ async def write(config: MagpieConfig, record: Draft, ctx: StepContext) -> list[D
     except ValueError as error:
         raise Reject("no instruction", f"{error}: {answer.text[:200]}") from error
     origin = Origin(stage=ctx.stage, model=answer.model, calls=(answer.key,))
-    return [Draft(kind="row", data={"instruction": text}, parents=(record.id,), origin=origin)]
+    spoken: dict[str, JsonValue] = {"language": language_of(config.language, "").code} if config.language else {}
+    return [Draft(kind="row", data={"instruction": text, **spoken}, parents=(record.id,), origin=origin)]
 
 
-def fields(_config: MagpieConfig, _base: Path, _before: frozenset[str] | None) -> frozenset[str] | None:
-    return frozenset({"instruction"})
+def fields(config: MagpieConfig, _base: Path, _before: frozenset[str] | None) -> frozenset[str] | None:
+    return frozenset({"instruction", "language"} if config.language else {"instruction"})

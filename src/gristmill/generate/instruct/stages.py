@@ -63,6 +63,12 @@ class MagpieConfig(StageConfig):
         min_length=1,
         description="Of a model behind an address: the text with which its template opens a user's turn",
     )
+    language: str | None = Field(
+        None,
+        min_length=2,
+        description="Language of the instructions, ISO 639-1 or an English name: said at the end of each system "
+        "message, and in the rows' column `language`. An `opening` has to say it itself",
+    )
     words: int = Field(200, ge=5, description="Longest instruction")
     temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature")
 
