@@ -43,12 +43,13 @@ LONGEST = 1_800  # seconds of a recipe
 
 
 def pipelines() -> Iterator[Path]:
-    """Those that have a stage of generate or curate, sweeps excepted: they are many runs."""
+    """Those that write, and those that only sift; sweeps excepted: they are many runs."""
     only = os.environ.get("ONLY", "").split()
     for path in sorted(RECIPES.glob("*.yaml")):
         data = read_source(path, None).data
         rooms = {str(stage.get("kind", "")).partition(".")[0] for stage in data["stages"].values()}
-        if rooms & {"generate", "curate"} and "sweep" not in data and (not only or path.stem in only):
+        writes = "generate" in rooms or ("curate" in rooms and "train" not in rooms)
+        if writes and "sweep" not in data and (not only or path.stem in only):
             yield path
 
 
