@@ -104,6 +104,24 @@ def test_an_earlier_export_leaves_no_stale_file_and_nothing_else_is_touched(worl
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted([*done.files, tmp_path / "mine.txt"])
 
 
+def test_a_tier_is_written_alone_and_one_without_samples_is_no_error(world: Any, tmp_path: Path) -> None:
+    samples, ctx = corpus(world)
+    ctx.run_folder = tmp_path
+    rated = [s.marked(judge_quality=choice) for s, choice in zip(samples[:3], ["poor", "good", "best"], strict=True)]
+    config = ExportConfig(kind="curate.export", where={"judge_quality": ["good", "best"]}, files=["jsonl"])
+    assert list(run(config, [*rated, samples[3]], ctx)) == [*rated, samples[3]]  # all go on
+    assert (ctx.counts["openai: rows"], ctx.counts["samples not marked so"]) == (2, 2)
+    written = [p for p in (tmp_path / "exports" / "dataset").rglob("*.jsonl") if p.parent.name == "openai"]
+    told = [orjson.loads(line)["messages"][0]["content"] for p in written for line in p.read_bytes().splitlines()]
+    assert sorted(told) == sorted(sample.question for sample in rated[1:])
+    assert list(run(config, rated[:1], ctx)) == rated[:1]
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]  # nor what the run before had written
+    with pytest.raises(InputError, match="no sample has the mark judge_quality"):
+        list(run(config, samples, ctx))
+    with pytest.raises(InputError, match="nothing to export"):
+        list(run(config, [], ctx))
+
+
 def changed(sample: Any, *, train: Any = True, **more: Any) -> Any:
     user, assistant = sample.messages
     return sample.model_copy(update={"messages": (user, assistant.model_copy(update={"train": train, **more}))})

@@ -219,6 +219,8 @@ def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
     assert "training.model_path" not in sorting.carried
     _, story = converted(atk, "rptoolkit-pipeline")
     assert story["stages"]["harvest"]["needs"] == ["rating"] and story["stages"]["lessons"]["kind"] == "curate.export"
+    tiers = [stage.get("where") for stage in story["stages"].values() if stage.get("needs") == ["rating"]]
+    assert tiers[:3] == [None, {"judge_quality": ["good", "incredible"]}, {"judge_quality": ["incredible"]}]
     assert story["stages"]["features"]["fields"]["archetype"] == ["THE HERO", "THE SAGE"]
 
 

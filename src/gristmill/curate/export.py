@@ -134,6 +134,8 @@ def _each(write: Callable[[Sample], Row], held: Sequence[Sample], refuse: Refuse
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier export wrote, and nothing else: the folder may be anyone's."""
+    for name in ("refused.jsonl", "README.md"):
+        (folder / name).unlink(missing_ok=True)
     for name in (*FORMATS, PACKED):
         for split in SPLITS:
             for file in get_args(FileType):
@@ -176,11 +178,31 @@ def _provenance(pool: Sequence[Sample], ctx: PassContext) -> Provenance:
     return Provenance({**known.sources, **files}, tuple(origins))
 
 
+def _chosen(where: dict[str, list[str]], pool: Sequence[Sample]) -> list[Sample]:
+    if unknown := [mark for mark in where if pool and not any(mark in sample.marks for sample in pool)]:
+        raise InputError(
+            f"no sample has the mark {', '.join(unknown)}", "Correct `where`, or place the stage behind its judge."
+        )
+    return [sample for sample in pool if all(sample.marks.get(mark) in among for mark, among in where.items())]
+
+
 def run(config: ExportConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
     pool = samples(records)
+    chosen = _chosen(config.where or {}, pool)
+    folder = ctx.run_folder / "exports" / config.name
+    if left := len(pool) - len(chosen):
+        ctx.count(**{"samples not marked so": left})
+    if chosen or not pool:
+        _export(config, chosen, folder, ctx)
+    else:
+        _clear(folder)
+    yield from pool
+
+
+def _export(config: ExportConfig, pool: list[Sample], folder: Path, ctx: PassContext) -> None:
     done = write_export(
         pool,
-        ctx.run_folder / "exports" / config.name,
+        folder,
         formats=config.formats,
         files=config.files,
         title=config.title or config.name,
@@ -191,4 +213,3 @@ def run(config: ExportConfig, records: Iterable[Record], ctx: PassContext) -> Pa
     for item in done.refused:
         ctx.count(**{f"{item.format}: {item.reason}": 1})
     ctx.count(**{f"{name}: rows": sum(splits.values()) for name, splits in done.rows.items()})
-    yield from pool

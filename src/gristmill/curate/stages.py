@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -106,6 +106,12 @@ class ExportConfig(StageConfig):
     """Writes the samples as files that other tools train on, with a dataset card."""
 
     name: str = Field("dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Folder below the run's exports/")
+    where: dict[str, Annotated[list[str], Field(min_length=1)]] | None = Field(
+        None,
+        min_length=1,
+        description="Write only samples with these marks: name -> values, one of which it has. All go on to the next "
+        "stage; where none is so marked, no file is written and the stage says how many are not",
+    )
     formats: list[Format] = Field(["openai"], min_length=1)
     tokenizer: str | None = Field(
         None,

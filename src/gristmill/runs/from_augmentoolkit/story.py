@@ -63,6 +63,14 @@ def roleplay(config: Config, project: Path) -> Parts:
                 }
             },
         },
-        "dataset": {"kind": "curate.export", "formats": ["sharegpt", "openai"]},
+        "full_stories": _tier("full_stories"),
+        "good_and_above": _tier("good_and_above", "good", "incredible"),
+        "incredible": _tier("incredible", "incredible"),
     }
     return models, stages
+
+
+def _tier(name: str, *choices: str) -> dict[str, Any]:
+    """A tier of which there is none ends no run."""
+    stage: dict[str, Any] = {"kind": "curate.export", "name": name, "formats": ["sharegpt", "openai"]}
+    return stage | {"needs": ["rating"]} | ({"where": {"judge_quality": [*choices]}} if choices else {})
