@@ -195,8 +195,12 @@ def test_a_config_becomes_a_sound_recipe_and_every_name_is_accounted_for(atk: Pa
 
 
 def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
-    _, recall = converted(atk, "recall-multi-source-pipeline")
-    assert recall["stages"]["chunks"]["tokens"] == 1234 and recall["stages"]["subset"]["chunks"] == 9
+    sources, recall = converted(atk, "recall-multi-source-pipeline")
+    assert recall["stages"]["chunks"]["tokens"] == 1234
+    assert "subset" not in recall["stages"] and recall["stages"]["questions"]["anchors"] == 9  # neighbours are of all
+    assert sources.carried["system.use_subset"] == "stages.questions.anchors" == sources.carried["system.subset_size"]
+    _, variations = converted(atk, "repvar-pipeline")
+    assert variations["stages"]["subset"]["chunks"] == 9
     assert recall["stages"]["questions"]["ways"] == ["false_premise"]
     assert recall["stages"]["system"]["messages"][1] == "An expert of {{context_lowercase}}."
     assert recall["stages"]["system"]["context"]["context_lowercase"] == "the island"

@@ -27,8 +27,13 @@ def recall(config: Config, project: Path) -> Parts:
     """recall-multi-source-pipeline."""
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=3000)
+    asked = recalled(config, [_way(config)])
+    if subset := stages.pop("subset", None):  # of those that are asked about: what goes with them is looked for in all
+        asked["anchors"] = subset["chunks"]
+        for name in ("use_subset", "subset_size"):
+            config.take(name, "stages.questions.anchors")
     stages |= judged(config, models)
-    stages |= {"questions": recalled(config, [_way(config)]), **GATES}
+    stages |= {"questions": asked, **GATES}
     return models, stages | finished(config, "final_assistant_prompts_no_rag")
 
 
