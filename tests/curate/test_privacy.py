@@ -183,6 +183,22 @@ def test_own_lists_and_allowed_words(tmp_path: Path, world: Any) -> None:
         safety.patterns(config, tmp_path)
 
 
+def test_an_own_list_is_read_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.txt").write_text("acme\n")
+    config = SafetyConfig(kind="curate.safety", lists={"own": "own.txt"})
+    read: list[Path] = []
+    text_of = Path.read_text
+
+    def counted(path: Path, *how: Any) -> str:
+        read.append(path)
+        return text_of(path, *how)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    assert all(safety.patterns(config, tmp_path)["own"].search("acme") for _ in range(5)) and len(read) == 1
+    (tmp_path / "own.txt").write_text("another\n")
+    assert not safety.patterns(config, tmp_path)["own"].search("acme") and len(read) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "text", "found"),
     [

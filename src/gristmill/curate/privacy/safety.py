@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from gristmill.core.errors import InputError, Reject
@@ -74,11 +74,26 @@ def _stated(text: str) -> tuple[str, ...]:
 
 def patterns(config: SafetyConfig, base: Path) -> dict[str, re.Pattern[str]]:
     """By category."""
-    found: dict[str, re.Pattern[str]] = {name: pattern(_stated(UNSAFE[name])) for name in config.find}
+    found: dict[str, re.Pattern[str]] = {name: _known(name) for name in config.find}
     for name, path in config.lists.items():
-        lines = _read_list(base / path)
-        found[f"{name} (own list)" if name in found else name] = pattern(lines)
+        found[f"{name} (own list)" if name in found else name] = _own(base / path)
     return found
+
+
+@cache
+def _known(name: str) -> re.Pattern[str]:
+    return pattern(_stated(UNSAFE[name]))
+
+
+def _own(path: Path) -> re.Pattern[str]:
+    """Read once for as long as the file is the same."""
+    stat = path.stat()
+    return _read_own(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _read_own(path: Path, *_version: int) -> re.Pattern[str]:
+    return pattern(_read_list(path))
 
 
 def _read_list(path: Path) -> tuple[str, ...]:
