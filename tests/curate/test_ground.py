@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -205,3 +206,11 @@ def test_numbers_agree_by_value_alone(world: Any, one: int, other: int) -> None:
     assert verdict(world, written, "What is the count today?", f"{one} today") == ""
     expected = "" if one == other else "number not in quote"
     assert verdict(world, written, "What is the count today?", f"{other} today") == expected
+
+
+@pytest.mark.parametrize("word", ["x", "X", "a1", "1a", "1", "ä"])
+def test_a_word_without_end_is_read_once(world: Any, word: str) -> None:
+    """In time that grows with the text, not with its square: that would be a minute."""
+    began = time.process_time()
+    assert verdict(world, "The mill stood by the river.", "What stood there?", word * 100_000) != ""
+    assert time.process_time() - began < 5

@@ -21,7 +21,7 @@ from gristmill.curate.stages import GroundConfig
 from gristmill.curate.words import NAMES_NOUNS, Pool, content_words, fold, function_words, tidy
 
 _TOKEN = re.compile(r"\w+")
-_CODE = re.compile(r"[^\W\d_].*\d|\d.*[A-Z]")  # B2, 3D and 0x1F are; 19th and 1990s are numbers
+_CODE = re.compile(r"[\d_]*[^\W\d_].*\d|\D*\d.*[A-Z]")  # B2, 3D and 0x1F are; 19th and 1990s are numbers
 _SENTENCE_END = re.compile(r"[.!?:;…\n\"“„«»(\[•*-]\s*$")
 _TITLES = "Dr|dr|Mr|Mrs|Ms|Prof|St|Mme|Mlle|Nr|No|Sr|Jr|Hr|Fr|Ing|Dipl"
 _INITIAL = re.compile(r"(?:^|[\s(])[^\W\d_]\.\s*$")
@@ -79,7 +79,7 @@ def _names(text: str, language: str, *, openers: bool) -> list[str]:
         ends = bool(_SENTENCE_END.search(ahead)) and not _TITLED.search(ahead)
         opens = hit.start() <= begins or (ends and (little or not _INITIAL.search(ahead)))
         speaker = opens and len(word) == 1 and text[hit.end() : hit.end() + 1] == ":"  # A: and B: in a talk
-        code = bool(_CODE.search(word))
+        code = bool(_CODE.match(word))
         noun = language in NAMES_NOUNS and (before in _BEFORE_NOUN or bool(re.search(r"\d[\s.]*$", ahead)))
         if (
             ((word[0].isupper() and capitals) or code)
