@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any, get_args
 
 import pytest
@@ -17,12 +18,28 @@ from gristmill.generate.augment import perturb
 from gristmill.generate.augment.edits import apply, free, moved
 from gristmill.generate.augment.operators import recast, spoil
 from gristmill.generate.augment.stages import NOISE, Form, PerturbConfig
+from gristmill.generate.wording import places
 
 TEXT = (
     "The screen of the Varn 12 is bright and clear, but the battery of my old one lasted longer. "
     "ask Edda at https://varn.example/help about `reset --all` before you send it back."
 )
 SCREEN = (4, 10)
+GOLDEN = {
+    "typos": "Ghe screen of thee Varn 12 is bright and cclear, ubt th e bttery of my old ne lasted ponger. "
+    "ask Edda at https://varn.example/help aobut `reset --all` befoee you send it back.",
+    "spaces": "The screen o f t he Varn 12 isbright and cl ear, but the batter y of my o ld onelaste dlonger. "
+    "a sk Edda a t https://varn.example/help about `reset --all` before you send it back.",
+    "word_swap": "The screen the of Varn 12 bright is clear and, the but of battery my one old longer lasted. "
+    "ask Edda at https://varn.example/help about `reset --all` before send you back it.",
+    "random_case": "The screen of the Varn 12 is bright and clear, BUt THe batTerY OF my old one lASTEd longer. "
+    "aSK Edda at https://varn.example/help abouT `reset --all` BeFoRe you send IT bAck.",
+    "sentence": "The screen of the Varn 12 is bright and clear, but the battery of my old one lasted longer. "
+    "Ask Edda at https://varn.example/help about `reset --all` before you send it back.",
+    "camel": "the screen ofThe Varn 12 isBrightAndClear, butTheBatteryOfMyOldOneLastedLonger. "
+    "ask Edda at https://varn.example/help about `reset --all` beforeYouSendItBack.",
+}
+"""What seed 7 gives, at a share of 0.4."""
 FORMS = get_args(Form)
 
 
@@ -57,6 +74,37 @@ async def test_the_same_seed_gives_the_same_text_and_another_record_another() ->
     assert [v.text for v in other] == [v.text for v in one]  # marks are not content
     moved_on = await variants(labelled(parents=("x",)), ways=["typos"], copies=3, share=0.4)
     assert [v.text for v in moved_on] != [v.text for v in one]
+
+
+@pytest.mark.parametrize("way", GOLDEN)
+async def test_a_seed_gives_what_it_always_gave(way: str) -> None:
+    [made] = await variants(labelled(), ways=[way], **({"share": 0.4} if way in NOISE else {}))
+    assert made.text == GOLDEN[way]
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(alphabet="abÄ. B'-犬\n", max_size=30), data=st.data())
+def test_open_is_what_meets_nothing_guarded_and_no_border(text: str, data: st.DataObject) -> None:
+    at = st.integers(0, len(text))
+    spans = [(min(one), max(one)) for one in data.draw(st.lists(st.tuples(at, at), max_size=4))]
+    phrases = data.draw(st.lists(st.sampled_from(["a", "ab", "a.a", "a'b", ".B", "犬", "Ä-b"]), max_size=4))
+    room = free(text, words=phrases, spans=spans, borders=data.draw(st.lists(at, max_size=3)))
+    assert sorted(room.guarded) == sorted(
+        [*spans, *(hit for each in dict.fromkeys(phrases) for hit in places(text, each))]
+    )
+    for start in range(len(text)):
+        for end in range(start + 1, len(text) + 1):
+            met = any(start < other_end and other < end for other, other_end in room.guarded)
+            assert room.open(start, end) == (not met and not any(start < border < end for border in room.borders))
+
+
+async def test_a_long_text_is_read_once() -> None:
+    """In time that grows with the text, not with its square: that would be minutes."""
+    names = " ".join(f"it is Varn{n % 2000}, good and bright{'.' * (n % 3)}" for n in range(8_000))
+    sample = Sample(form="text", kind="t", text=f"{names} {'x' * 50_000}")
+    began = time.process_time()
+    assert len(await variants(sample, ways=["typos", "word_swap", "sentence", "snake"], share=0.5)) == 4
+    assert time.process_time() - began < 20
 
 
 async def test_the_share_is_the_share_of_words() -> None:

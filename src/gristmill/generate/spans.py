@@ -46,6 +46,7 @@ _TERMS: dict[str, tuple[re.Pattern[str], ...]] = {
     )
 }
 _WORD = re.compile(r"[^\W_]+(?:[\u2019'.&-][^\W_]+)*\.?")
+_SAID = re.compile(r"\w")
 _BETWEEN_NAMES = re.compile(rf"\s|\s(?:{words.IN_NAMES})\s(?:(?:the|der|den|la|le|los|las)\s)?|\.\s")
 _PLACE_FIRST = re.compile(r"\W*(?:In|At|Near|From|On|By|To|Under|After|Before|À|En|Bei|Nach)\s(?:the\s)?")
 _JOINED = re.compile(r",\s|,?\s(?:and|und|et|y)\s|\s&\s")
@@ -214,5 +215,7 @@ def _capital(word: str) -> bool:
 
 def _starts_clause(sentence: str, start: int) -> bool:
     """The first word of a sentence, of a quotation or after a colon, bullet or heading mark."""
-    before = sentence[:start].rstrip(" \t\n\u00a0")
-    return not re.search(r"\w", before) or before[-1] in '.!?:;\u201c\u201e\u00ab"(\u2013\u2014-*#|'
+    end = start
+    while end and sentence[end - 1] in " \t\n\u00a0":
+        end -= 1
+    return not _SAID.search(sentence, 0, end) or sentence[end - 1] in '.!?:;\u201c\u201e\u00ab"(\u2013\u2014-*#|'

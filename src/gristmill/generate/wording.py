@@ -6,6 +6,7 @@ The checks raise ValueError with words for the model, which it sees when it is a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from gristmill.core.records import Span
 from gristmill.generate.lexicon import BARE_PRONOUNS, OPENERS, PRONOUNS
@@ -35,6 +36,7 @@ _SHORTEST = 40  # characters of a text that says something
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 """Signs of scripts that put no spaces between words: each counts as one."""
 _LETTER = rf"[^\W_{_UNSPACED}]"
+_RUN = re.compile(rf"[^\W{_UNSPACED}]+")
 _WORD = re.compile(rf"[{_UNSPACED}]|{_LETTER}(?:(?![{_UNSPACED}])[\w'\u2019./-])*{_LETTER}|{_LETTER}")
 
 
@@ -112,6 +114,25 @@ def as_words(words: str) -> str:
 def places(text: str, words: str) -> list[Span]:
     """Where some words stand in a text, letter for letter and as words of their own."""
     return [hit.span() for hit in re.finditer(as_words(words), text)]
+
+
+def places_of(text: str, phrases: Iterable[str]) -> list[Span]:
+    """`places` of many phrases in one reading: a phrase can stand only where its first letters are the text's own."""
+    found: list[Span] = []
+    by_run: dict[str, list[str]] = {}
+    for phrase in dict.fromkeys(phrases):
+        if head := _RUN.match(phrase):
+            by_run.setdefault(head[0], []).append(phrase)
+        else:
+            found += places(text, phrase)
+    ends: dict[str, int] = {}
+    for run in _RUN.finditer(text):
+        for phrase in by_run.get(run[0], ()):
+            start, end = run.start(), run.start() + len(phrase)
+            if start >= ends.get(phrase, 0) and text.startswith(phrase, start) and not _RUN.match(text, end):
+                ends[phrase] = end
+                found.append((start, end))
+    return found
 
 
 def word_count(text: str) -> int:

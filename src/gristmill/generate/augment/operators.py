@@ -17,6 +17,8 @@ from gristmill.generate.augment.stages import Form, Noise
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 """Of a keyboard; each row stands about half a key to the right of the one above."""
 
+_SENTENCE_END = re.compile(r"[.!?]['\u2019\"\u201d)]*\s|\n")
+
 Spoil = Callable[[str, random.Random], str]
 
 
@@ -78,13 +80,16 @@ def spoil(room: Free, way: Noise, *, share: float, rng: random.Random) -> list[E
     wanted = max(1, round(share * len(room.words)))
     order = rng.sample(range(len(room.words)), len(room.words))
     edits: list[Edit] = []
+    touched = bytearray(len(room.text))
     for at in order:
         if len(edits) == wanted:
             break
         made = _one(room, at, rng.choice(_TYPOS) if way == "typos" else way, rng)
-        clear = made and all(made.end <= other.start or other.end <= made.start for other in edits)
-        if made and clear and room.text[made.start : made.end] != made.text:
+        if made is None or any(touched[made.start : made.end]):
+            continue
+        if room.text[made.start : made.end] != made.text:
             edits.append(made)
+            touched[made.start : made.end] = bytes([1]) * (made.end - made.start)
     return edits
 
 
@@ -156,4 +161,7 @@ def _recased(room: Free, form: Form) -> Iterator[Edit]:
 
 def _opens(text: str, start: int) -> bool:
     """Whether a sentence begins here."""
-    return re.search(r"(?:^|[.!?]['\u2019\"\u201d)]*\s+|\n)[\W_]*$", text[:start]) is not None
+    end = start
+    while start and not text[start - 1].isalnum():
+        start -= 1
+    return start == 0 or _SENTENCE_END.search(text, start, end) is not None
