@@ -186,12 +186,26 @@ async def test_a_counterfactual_has_the_label_that_was_wanted_and_is_always_judg
         return {"label": "negative" if "bland" in asked else "neutral", "fits": "yes"}
 
     writer = Scripted(verdict, flips=[FLIPPED])
-    variants, context = await made(writer, config("counterfactual", change=0.1, band=(0.3, 0.5)))
+    variants, context = await made(writer, config("counterfactual", band=(0.3, 0.5)))
     assert [(v.label, span_text(v)) for v in variants] == [("negative", "food")]
     assert writer.judged() == 2 and context.counts == {"counterfactual: judged another label": 1}
     assert {last.splitlines()[-2] for name, last in writer.asked if name == "flips"} == {
         "Now: positive. Wanted: neutral.", "Now: positive. Wanted: negative.",
     }  # fmt: skip
+
+
+async def test_a_counterfactual_may_change_one_word_but_not_none() -> None:
+    """The method asks for as few edits as turn the label; the share that a new context changes is not its bound."""
+    one_word, none = TEXT.replace("tasty", "bland"), TEXT.replace("tasty and", "tasty, and")
+    writer = Scripted({"label": "negative", "fits": "yes"}, flips=[one_word, none])
+    variants, context = await made(writer, config("counterfactual", band=(0.3, 1.1)))
+    assert [(v.text, v.label) for v in variants] == [(one_word, "negative")]
+    assert 0 < variants[0].marks["changed"] < 0.2  # type: ignore[operator]
+    assert context.counts["counterfactual: said already"] >= 1
+    with pytest.raises(Reject):
+        await made(Scripted(texts=[one_word]), config("cda"))  # a new context it is not
+    with pytest.raises(ValidationError, match="`change` belongs to"):
+        config("counterfactual", change=0.1)
 
 
 async def test_back_translation_goes_there_and_back_and_names_the_aspect() -> None:

@@ -208,9 +208,13 @@ class Job:
         )
 
     def new_context(self, variant: Variant) -> float:
-        """CDA's check: the aspect stands once, as it was (`span` was found so), and enough of the rest is changed."""
+        """CDA's check: the aspect stands once, as it was (`span` was found so), and enough of the rest is changed.
+        A counterfactual has as few edits as turn the label (arXiv 1909.12434): one word is enough, and the judge is
+        always asked."""
         theirs, ours = around(variant.base.text, self._span(variant.base)), around(variant.text, variant.span)
-        if changed(theirs, ours) < self.config.change:
+        share = changed(theirs, ours)
+        enough = share > 0 if variant.way == "counterfactual" else share >= self.config.change
+        if not enough:
             raise ValueError("hardly changed")
         return likeness(variant.base.text, variant.text)
 

@@ -87,7 +87,13 @@ class AugmentConfig(WriterConfig):
         ["fr"], min_length=1, description="back_translation: languages to go over, by ISO 639-1 or English name"
     )
     share: float = Field(1.0, gt=0, le=1, description="Share of the training rows that is drawn, by seed")
-    change: float = Field(0.2, ge=0, le=1, description="Least share of the context's words that a new context changes")
+    change: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Least share of the context's words that a new context changes (cda, cada, back_translation); a "
+        "counterfactual changes as little as it can: one word, and the label as judged",
+    )
     band: tuple[float, float] = Field(
         (0.3, 0.9),
         description="Likeness (cosine of local word vectors) below which a new context is dropped, and from which "
@@ -105,6 +111,8 @@ class AugmentConfig(WriterConfig):
             raise ValueError("`band` goes from the lower end to the upper")
         if "pivots" in self.model_fields_set and "back_translation" not in self.ways:
             raise ValueError("`pivots` belongs to back_translation")
+        if "change" in self.model_fields_set and not {"cda", "cada", "back_translation"} & set(self.ways):
+            raise ValueError("`change` belongs to cda, cada and back_translation")
         return self
 
 
