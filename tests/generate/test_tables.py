@@ -368,21 +368,27 @@ def test_rules_tell_truth_and_refuse_what_has_no_order() -> None:
 
 @pytest.mark.parametrize(("recipe", "template"), TEMPLATES.items())
 def test_each_template_is_filled_with_all_that_its_table_draws(recipe: str, template: str) -> None:
-    """Every knob reaches every template: product, mood, tone, person, language."""
+    """Every knob reaches every template: product, sentiment, tone, person, bounds, length, language."""
     stages = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text("utf-8"))["stages"]
     prompt = own_prompt("ask", (RECIPES / stages["written"]["prompt_file"]).read_text("utf-8"))
-    assert {"product", "mood", "tone", "customer", "language"} <= prompt.names
+    assert {"product", "mood", "tone", "customer", "bounds", "words", "language"} <= prompt.names
     assert stages["written"]["prompt_file"] == f"prompts/{template}.md" and len(prompt.examples) >= 2
     columns = stages["table"]["columns"]
-    drawn = rows_of(TableConfig(kind="generate.table", rows=8, columns=columns))
+    drawn = rows_of(TableConfig(kind="generate.table", rows=20, columns=columns))
     assert prompt.names - {"language"} <= drawn[0].keys()
+    sentiment = "rating" if recipe == "reviews" else "sentiment"
+    assert sentiment in prompt.names and {row[sentiment] for row in drawn} == {1, 2, 3, 4, 5}
+    assert len({row["mood"] for row in drawn}) == 5
     asked = {prompt.render(**each, language="English")[-1].content for each in drawn}
-    assert len(asked) == 8
+    assert len(asked) == 20
     for example in prompt.examples[1::2]:  # written by the rules they teach
-        text = " ".join(orjson.loads(example)["turns"]) if example.startswith("{") else example
-        limits = stages["written"]
-        assert not any(phrase in text for phrase in limits["without"])
-        assert recipe == "chatbot" or limits["min_words"] <= len(text.split()) <= limits["max_words"]
+        texts, limits = [example], stages["written"]
+        least, most = limits.get("min_words"), limits.get("max_words")
+        if recipe == "chatbot":
+            texts, turn = orjson.loads(example)["turns"], limits["fields"]["turns"]["items"]
+            least, most = turn["minWords"], turn["maxWords"]
+        assert not any(phrase in text for phrase in limits["without"] for text in texts)
+        assert all(least <= len(text.split()) <= most for text in texts)
 
 
 def test_one_row_that_is_refused_costs_one_row_and_nothing_is_paid_twice(tmp_path: Path) -> None:
