@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.fakes.fixtures import FakeServer, fake_server
 from tests.generate.conftest import Context, chunk_of
 from tests.runs.project import Project
@@ -142,6 +143,51 @@ def test_what_a_record_descends_from_was_made_for_it() -> None:
     assert [sample.parents for sample in one] == [(above.id,)]  # type: ignore[union-attr]
     with pytest.raises(InputError, match="no record that came this far was written by fact"):
         list(run(HarvestConfig(kind="generate.harvest", of=["fact"]), [below], store))  # type: ignore[arg-type]
+
+
+def judged(statement: str, *choices: str, check: str = "sound") -> Fact:
+    """The first choice won; the votes' calls are named by what they say."""
+    votes = [{"choice": choice, "reason": "", "call": f"{statement} {choice}"} for choice in choices]
+    votes.append({"choice": None, "reason": "broken off", "call": ""})
+    return fact(statement, "a").marked(
+        **{f"judge_{check}": choices[0], "judge": {check: {"passed": True, "votes": votes}}}  # type: ignore[dict-item]
+    )
+
+
+def test_votes_that_decided_are_harvested_where_a_check_knows_more_than_one_choice() -> None:
+    records = [judged("One.", "sound", "unclear"), judged("Two.", "unclear"), judged("Three.", "kind", check="tone")]
+    keys = ["One. sound", "One. unclear", "Two. unclear", "Three. kind"]
+    calls = [call("a"), *(call(key, shots=0, model="m2") for key in keys)]
+    samples, store = harvested(calls, *records)
+    assert [(sample.answer, sample.marks["step"]) for sample in samples] == [
+        ("says a", "facts"), ("says One. sound", "judge_sound"), ("says Two. unclear", "judge_sound"),
+    ]  # fmt: skip
+    verdict = samples[1]
+    assert (verdict.parents, verdict.quotes, verdict.origin.model) == ((records[0].id,), (QUOTE,), "m2")
+    assert [m.train for m in verdict.messages] == [False, False, True]
+    assert store.counts["votes of a check that always chose the same"] == 1
+    assert [s.answer for s in harvested(calls, *records, verdicts=False)[0]] == ["says a"]
+    assert len(harvested(calls, *records, of=["judge_sound"])[0]) == 2
+    assert len(harvested(calls, *records, least=2)[0]) == 3  # a verdict is on one record
+
+
+def test_half_of_a_steps_chats_have_a_brief_instruction() -> None:
+    facts = [fact(f"Fact {number}.", f"k{number}") for number in range(24)]
+    calls = [call(f"k{number}") for number in range(24)]
+    samples, _ = harvested(calls, *facts, brief={"facts": "Write."}, examples="kept")
+    told = Counter(sample.messages[0].content for sample in samples)
+    assert set(told) == {"Write.", "You write."} and min(told.values()) >= 5
+    assert {len(sample.messages) for sample in samples} == {9}  # the examples are whole beside either
+    with pytest.raises(InputError, match=r"written by fact$"):
+        harvested(calls, *facts, brief={"fact": "Write."})
+    with pytest.raises(ValidationError, match="`of` leaves out facts"):
+        harvested(calls, *facts, of=["questions"], brief={"facts": "Write."})
+
+
+def test_a_vote_that_was_asked_for_again_is_counted() -> None:
+    samples, store = harvested([call("One. a", 1), call("Two. b"), call("a")], judged("One.", "a"), judged("Two.", "b"))
+    assert [sample.answer for sample in samples] == ["says a", "says Two. b"]
+    assert store.counts["answers without a prompt that can be taught"] == 1
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,6 +7,7 @@ through the gates. What was asked lies beside every answer in the store; nothing
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,21 +33,24 @@ class Made:
 
 
 def run(config: HarvestConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
-    made = _made(config, records, ctx)
+    held = list(records)
+    verdicts = _verdicts(held, ctx) if config.verdicts else []
+    made = _made(config, held, {each.origin.stage for each in verdicts}, ctx)
     taken = [each for each in made if len(each.quotes) >= config.least]
     if few := len(made) - len(taken):
         ctx.count(**{"answers of which too few records came through": few})
+    taken += [each for each in verdicts if config.of is None or each.origin.stage in config.of]
     harvested: set[str] = set()
     for start in range(0, len(taken), _AT_ONCE):
         ctx.progress(start, len(taken))
         yield from _samples(config, taken[start : start + _AT_ONCE], ctx, harvested)
 
 
-def _made(config: HarvestConfig, records: Iterable[Record], ctx: PassContext) -> list[Made]:
+def _made(config: HarvestConfig, records: Iterable[Record], judged: set[str], ctx: PassContext) -> list[Made]:
     """By the answers they were made from, in the order of their first record. What a record descends from was made for
     it, and came through with it."""
     found: dict[tuple[str, ...], Made] = {}
-    stages: set[str] = set()
+    stages = set(judged)
     for record in records:
         for each in (record, *ctx.ancestors(record, Record)):
             if each.origin is None or not each.origin.calls:
@@ -55,12 +59,34 @@ def _made(config: HarvestConfig, records: Iterable[Record], ctx: PassContext) ->
             if config.of is None or each.origin.stage in config.of:
                 made = found.setdefault(each.origin.calls, Made(each.origin, each))
                 made.quotes[each.id] = _quotes(each)
-    if unknown := set(config.of or ()) - stages:
+    if unknown := {*(config.of or ()), *config.brief} - stages:
         raise InputError(
             f"no record that came this far was written by {', '.join(sorted(unknown))}",
-            f"Correct `of`: they were written by {', '.join(sorted(stages)) or 'no model'}.",
+            f"Correct `of` or `brief`: they were written by {', '.join(sorted(stages)) or 'no model'}.",
         )
     return list(found.values())
+
+
+def _verdicts(records: Iterable[Record], ctx: PassContext) -> list[Made]:
+    """The votes of judges that stand in the marks, but for those that were outvoted. Of a check that always came to
+    the same choice none are taken: they would teach to choose it without looking."""
+    found: dict[tuple[str, ...], Made] = {}
+    chosen: defaultdict[str, set[Any]] = defaultdict(set)
+    for record in records:
+        judged: Any = record.marks.get("judge")
+        for check, verdict in judged.items() if isinstance(judged, dict) else ():
+            step = f"judge_{check}"
+            decided = record.marks.get(step)
+            chosen[step].add(decided)
+            for vote in verdict["votes"]:
+                if vote["call"] and vote["choice"] == decided:
+                    calls = (str(vote["call"]),)
+                    made = found.setdefault(calls, Made(Origin(stage=step, calls=calls), record))
+                    made.quotes[record.id] = _quotes(record)
+    taken = [each for each in found.values() if len(chosen[each.origin.stage]) > 1]
+    if alike := len(found) - len(taken):
+        ctx.count(**{"votes of a check that always chose the same": alike})
+    return taken
 
 
 def _quotes(record: Record) -> tuple[Quote, ...]:
@@ -73,7 +99,11 @@ def _samples(config: HarvestConfig, made: Sequence[Made], ctx: PassContext, harv
     if gone := len(keys) - len(stored):
         ctx.count(**{"answers that the store no longer holds": gone})
     for each in made:
-        for asked, accepted in accepted_of([stored.get(key) for key in each.origin.calls]):
+        calls = [stored.get(key) for key in each.origin.calls]
+        pairs = list(accepted_of(calls))
+        if not pairs and None not in calls:
+            ctx.count(**{"answers without a prompt that can be taught": 1})
+        for asked, accepted in pairs:
             if accepted["key"] not in harvested:
                 harvested.add(accepted["key"])
                 yield _sample(config, each, asked, accepted, ctx)
@@ -101,6 +131,9 @@ def _sample(config: HarvestConfig, made: Made, asked: Call, accepted: Call, ctx:
     said = [Message(role=m["role"], content=m["content"]) for m in asked["request"]["messages"]]
     system = [message for message in said[:-1] if message.role == "system"]
     examples = _examples(config, said[len(system) : -1], ctx.rng(made.first, accepted["key"]))
+    brief = config.brief.get(made.origin.stage)
+    if brief and ctx.rng(made.first, f"brief {accepted['key']}").random() < 0.5:
+        system = [Message(role="system", content=brief)]
     answer = Message(role="assistant", content=accepted["reply"]["text"], train=True)
     first = accepted["key"] in made.origin.calls[:1] or asked["key"] in made.origin.calls[:1]
     return Sample(
@@ -112,7 +145,12 @@ def _sample(config: HarvestConfig, made: Made, asked: Call, accepted: Call, ctx:
         parents=tuple(made.quotes),
         marks={"step": made.origin.stage},
         origin=made.origin.model_copy(
-            update={"stage": ctx.stage, "calls": (accepted["key"],), "prompt": made.origin.prompt if first else None}
+            update={
+                "stage": ctx.stage,
+                "calls": (accepted["key"],),
+                "prompt": made.origin.prompt if first else None,
+                "model": made.origin.model or accepted["request"].get("model"),
+            }
         ),
     )
 

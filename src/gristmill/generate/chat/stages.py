@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gristmill.core import stage
 from gristmill.core.records import Chunk, Draft, Record, Sample
@@ -56,8 +56,8 @@ class WeaveConfig(WriterConfig):
 
 
 class HarvestConfig(StageConfig):
-    """Records in; out, the prompts and answers that they and all before them were made from, as chats that teach a
-    smaller model to write them. Only of what came this far."""
+    """Records in; out, the prompts and answers that they and all before them were made from, and by which they were
+    judged, as chats that teach a smaller model to write them. Only of what came this far."""
 
     kind: Literal["generate.harvest"]
     of: list[str] | None = Field(
@@ -68,6 +68,21 @@ class HarvestConfig(StageConfig):
         description="The prompts' worked examples, never learned. some: none for half of the chats, else some",
     )
     least: int = Field(1, ge=1, description="Records of an answer that must have come through for it to be taken")
+    verdicts: bool = Field(
+        True,
+        description="Judges' votes too, from the records' mark `judge`, as the step judge_<check>; not those outvoted, "
+        "nor of a check that always chose the same",
+    )
+    brief: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Step -> a short system message, in place of the prompt's in half of its chats, by seed",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.of is not None and (left := self.brief.keys() - set(self.of)):
+            raise ValueError(f"`of` leaves out {', '.join(sorted(left))}, which `brief` names")
+        return self
 
 
 STAGES: stage.STAGES = {
