@@ -26,15 +26,21 @@ def _shown(folder: RunFolder) -> list[str]:
     for output in reversed(list(folder.outputs().values())):
         records = [*output.only(Sample)] or [*output.only(Draft)]
         if records:
+            known = {record.id: record for record in records}
             kinds: dict[str, list[Sample | Draft]] = {}
-            for record in records:
+            for record in [record for record in records if _made(record)] or records:
                 kinds.setdefault(record.kind, []).append(record)
             turns = [each[turn] for turn in range(MOST) for each in kinds.values() if turn < len(each)]
-            return [_page(record) for record in turns[:MOST]]
+            return [_page(record, known) for record in turns[:MOST]]
     return []
 
 
-def _page(record: Sample | Draft) -> str:
+def _made(record: Sample | Draft) -> bool:
+    """Whether it is a model's, or a variant made by code; not the text or the row that it was made from."""
+    return "variant_of" in record.marks or bool(record.origin and record.origin.calls)
+
+
+def _page(record: Sample | Draft, known: dict[str, Sample | Draft]) -> str:
     lines = [f"## {record.kind} `{record.id}`"]
     if isinstance(record, Draft):
         lines += [f"- **{name}**: {_cut(str(value))}" for name, value in record.data.items()]
@@ -50,7 +56,9 @@ def _page(record: Sample | Draft) -> str:
 
 def _said(sample: Sample) -> Iterator[str]:
     if sample.text:
-        yield _block(sample.text) + (f"\n\nlabel: `{sample.label}`" if sample.label else "")
+        about = ", ".join(f"`{sample.text[start:end]}`" for start, end in sample.spans)
+        said = f"\n\nlabel: `{sample.label}`" + (f", of {about}" if about else "")
+        yield _block(sample.text) + (said if sample.label else "")
     parts = {"": sample.messages, "chosen ": sample.chosen, "rejected ": sample.rejected}
     for name, messages in parts.items():
         yield from (f"**{name}{m.role}**{_masked(m)}\n\n{_block(m.content)}" for m in messages)
