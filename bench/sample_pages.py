@@ -24,7 +24,8 @@ def write_page(folder: RunFolder, recipe: str, to: Path, *, model: str) -> None:
 def _shown(folder: RunFolder) -> list[str]:
     """One of each kind first: kinds in turn, until there are enough."""
     for output in reversed(list(folder.outputs().values())):
-        records = [*output.only(Sample)] or [*output.only(Draft)]
+        records: list[Sample | Draft] = [*output.only(Sample)]
+        records = records or [*output.only(Draft)]
         if records:
             known = {record.id: record for record in records}
             kinds: dict[str, list[Sample | Draft]] = {}
@@ -51,6 +52,9 @@ def _page(record: Sample | Draft, known: dict[str, Sample | Draft]) -> str:
         lines.append(
             f"*Rests on {quote.path}{pages}, characters {quote.start} to {quote.end}:*\n\n{_block(quote.text)}"
         )
+    before = known.get(str(record.marks.get("variant_of")))
+    if isinstance(before, Sample):
+        lines.append(f"*A variant of:*\n\n{_block(before.text or before.answer)}")
     return "\n\n".join(lines)
 
 
