@@ -107,8 +107,9 @@ def main() -> None:
                 print("\n".join(told(folder)), flush=True)
                 if os.environ.get("PAGES"):
                     write_page(folder, path.stem, Path(os.environ["PAGES"]), model=Path(MODEL).stem)
-            if code or not outcome:
-                print("    " + said.strip()[-600:].replace("\n", "\n    "), flush=True)
+            if code:
+                words = f"{outcome['error']} {outcome['hint']}" if outcome.get("error") else said.strip()[-600:]
+                print("    " + words.replace("\n", "\n    "), flush=True)
             failed += [] if right else [path.stem]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
