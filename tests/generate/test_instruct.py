@@ -159,7 +159,14 @@ def test_what_is_no_instruction_is_refused(text: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ['"Sum up a day at sea."', "New instruction: Sum up a day at sea.", "3. Sum up a day at sea."]
+    "raw",
+    [
+        '"Sum up a day at sea."',
+        "New instruction: Sum up a day at sea.",
+        "3. Sum up a day at sea.",
+        "Q: Sum up a day at sea.",
+        "Write in: English\nInstruction:\nSum up a day at sea.",
+    ],
 )
 def test_labels_and_quotation_marks_are_no_part_of_it(raw: str) -> None:
     assert check_instruction(raw, most=50) == "Sum up a day at sea."

@@ -11,7 +11,9 @@ from gristmill.generate.wording import word_count
 
 _BULLET = re.compile(r"^(?:[-*\u2022]|\d{1,3}[.)])\s+")
 _LABEL = re.compile(
-    r"^(?:\*\*)?(?:new |rewritten |evolved )?(?:instruction|prompt|task|request)\s*\d*\s*:(?:\*\*)?\s*", re.I
+    r"^(?:(?:\*\*)?(?:(?:new |rewritten |evolved )?(?:instruction|prompt|task|request|question|user|q)\s*\d*\s*:"
+    r"|write in:\s*\w+\b)(?:\*\*)?\s*)+",
+    re.I,
 )
 _META = re.compile(
     r"\b(?:given|rewritten|created|original|new|evolved|above) (?:prompt|instruction|task|request)\b|<\|[^|>\s]+\|>",
@@ -21,7 +23,8 @@ _LOOP = re.compile(r"(\b\w+(?:\W+\w+){0,7})(?:\W+\1\b){3,}", re.I)
 
 
 def check_instruction(text: str, *, most: int) -> str:
-    """One instruction, without a label or quotation marks around it; at most so many words."""
+    """One instruction, without labels before it (its prompt's own among them) or quotation marks around it; at most so
+    many words."""
     text = text.strip()
     if "\n" not in text:  # else it may be the first of a list
         text = _BULLET.sub("", text)
