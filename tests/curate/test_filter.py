@@ -39,6 +39,8 @@ def verdict(world: Any, ask: str, answer: str, source: str = SOURCE, language: s
         ("Who built it?", "the mill the mill the mill the mill the mill", "repetition"),
         ("Who built it?", "no no no no no no no no no", "repetition"),
         ("Who built it?", "mill!!!!!!!!!!!!!!!!", "repetition"),
+        ("Who built it?", "As an AI language model, I cannot help with that.", "speaks as a language model"),
+        ("Is it as an aisle is?", "It was the wheel.", ""),
         ("Wer hat die alte Wassermühle in der Nähe gebaut?", "Das war die Frau des Müllers.", "wrong language"),
     ],
 )
@@ -52,6 +54,7 @@ def test_checks(world: Any, ask: str, answer: str, reason: str) -> None:
         ("de", "Wann wurde die Mühle laut dem Text gebaut?", "1720", "question leans on its source"),
         ("de", "Wann wurde die alte Mühle in Kolm gebaut?", "Im Jahr 1720", ""),
         ("fr", "Que dit l’extrait du moulin ?", "Il est vieux.", "question leans on its source"),
+        ("de", "Wer hat die Mühle gebaut?", "Als KI kann ich das nicht sagen.", "speaks as a language model"),
         ("fr", "Quand le vieux moulin a-t-il été construit ?", "En 1720", ""),
     ],
 )
@@ -70,6 +73,8 @@ def test_a_language_that_the_detector_does_not_know_is_not_judged(world: Any, la
 def test_what_the_source_holds_is_no_defect(world: Any) -> None:
     source = 'Write {"wheel": "oak"} to the file. Question: is it oak?\nla la la la la la la la la'
     assert verdict(world, "What is written to the file?", '{"wheel": "oak"}', source) == ""
+    assert verdict(world, "How does it speak?", "As an AI, it says.", "The robot says: as an AI I see.") == ""
+    assert verdict(world, "How does it speak?", "As an AI, it says.", model_talk=False) == ""
     assert verdict(world, "What is sung at the mill?", "la la la la la la la la la", source) == ""
 
 

@@ -224,18 +224,20 @@ async def test_what_evolved_into_nothing_is_a_reject(said: str) -> None:
         await evolve.run(evolve_config(), row(instruction="Explain why boats float."), context(lambda *_: said))
 
 
-@pytest.mark.parametrize(("verdict", "rounds"), [("different", 2), ("same", 0), ("no_instruction", 0)])
-async def test_a_judge_ends_a_line_by_its_verdict(verdict: str, rounds: int) -> None:
+@pytest.mark.parametrize(
+    ("asks", "more", "why"), [("yes", "yes", None), ("yes", "no", "judged same"), ("no", "no", "judged no instruction")]
+)
+async def test_a_judge_ends_a_line_by_its_verdict(asks: str, more: str, why: str | None) -> None:
     def says(text: str, _: int) -> str:
         judged = text.startswith("First:")
-        return orjson.dumps({"verdict": verdict}).decode() if judged else text.rpartition("\n")[2] + " And say how."
+        return orjson.dumps({"asks": asks, "asks_more": more}).decode() if judged else text.rpartition("\n")[2] + " And say how."
 
     run = evolve.run(evolve_config(judge="writer"), row(instruction="Explain why boats float."), context(says))
-    if rounds:
+    if why is None:
         made = await run
-        assert len(made) == rounds and made[0].origin and len(made[0].origin.calls) == 2
+        assert len(made) == 2 and made[0].origin and len(made[0].origin.calls) == 2
         return
-    with pytest.raises(Reject, match=f"judged {verdict.replace('_', ' ')}"):
+    with pytest.raises(Reject, match=why):
         await run
 
 

@@ -4,6 +4,7 @@ anything in an answer that is rejected, or rated as undesirable: it is there as 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Record, Sample
@@ -37,6 +38,14 @@ LEANING: dict[str, tuple[str, ...]] = {
     "it": ("il testo", "questo testo", "il brano", "il documento", "questo documento", "il paragrafo", "l autore",
            "il contesto", "menzionato sopra"),
 }  # fmt: skip
+
+MODEL_TALK: dict[str, tuple[str, ...]] = {
+    "en": ("as an ai", "as a language model", "as a large language model", "as an artificial intelligence"),
+    "de": ("als ki", "als sprachmodell", "als ki sprachmodell", "als künstliche intelligenz"),
+    "fr": ("en tant qu ia", "en tant que modèle de langage", "en tant qu intelligence artificielle"),
+    "es": ("como ia", "como modelo de lenguaje", "como un modelo de lenguaje", "como inteligencia artificial"),
+    "it": ("come modello linguistico", "come un modello linguistico", "come intelligenza artificiale"),
+}
 
 _TOKENS = r"<\|[^|>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?think>|^@(?:system|user|assistant)\b"
 _TOKEN = re.compile(_TOKENS, re.IGNORECASE | re.MULTILINE)
@@ -76,10 +85,21 @@ def _question_mark(question: str) -> None:
         raise Reject("question without question mark", question[:200])
 
 
-def _leaning(question: str, phrases: tuple[str, ...]) -> None:
-    text = f" {plain(question)} "
-    if phrase := next((phrase for phrase in phrases if f" {plain(phrase)} " in text), ""):
+def _holds(text: str, phrases: Sequence[str]) -> str:
+    """The first of these phrases that stands in the text, whole words compared."""
+    folded = f" {plain(text)} "
+    return next((phrase for phrase in phrases if f" {plain(phrase)} " in folded), "")
+
+
+def _leaning(question: str, phrases: Sequence[str]) -> None:
+    if phrase := _holds(question, phrases):
         raise Reject("question leans on its source", phrase)
+
+
+def _model_talk(text: str, source: str, language: str) -> None:
+    phrases = MODEL_TALK.get(language, ())
+    if (phrase := _holds(text, phrases)) and not _holds(source, phrases):
+        raise Reject("speaks as a language model", f"{phrase}: {text[:200]}")
 
 
 def _remnant(text: str, source: str, pattern: re.Pattern[str], reason: str) -> None:
@@ -133,7 +153,7 @@ def _check_shape(config: FilterConfig, sample: Sample) -> None:
         if config.question_mark:
             _question_mark(sample.question)
         own = config.leaning.get(sample.language)
-        _leaning(sample.question, LEANING.get(sample.language, ()) if own is None else tuple(own))
+        _leaning(sample.question, LEANING.get(sample.language, ()) if own is None else own)
     if config.answer_in_question:
         _answer_in_question(sample)
 
@@ -157,6 +177,8 @@ async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Re
             _remnant(text, source, _CODE, "code or JSON remnant")
         if config.repetition:
             _repetition(text, source)
+        if config.model_talk:
+            _model_talk(text, source, record.language)
     if config.language:
         _language("\n".join(texts), record.language)
     prompt = ctx.prompt_of(record) if config.leak else None

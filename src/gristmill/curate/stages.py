@@ -55,6 +55,7 @@ class FilterConfig(StageConfig):
     markers: bool = Field(True, description="No role markers or special tokens that the source does not hold")
     code: bool = Field(True, description="No code fences or JSON remnants that the source does not hold")
     repetition: bool = Field(True, description="No loops that the source does not hold")
+    model_talk: bool = Field(True, description="No 'As an AI ...' that the source does not hold")
     language: bool = Field(True, description="Written in the language it is marked with, where that can be told")
     answer_in_question: bool = Field(False, description="Drop a question that already says its answer")
     leak: bool = Field(True, description="No wording of the prompt's examples that the source does not hold")

@@ -31,7 +31,10 @@ _TOKENS = 600
 
 
 class Verdict(BaseModel):
-    verdict: Literal["different", "same", "no_instruction"]
+    """Two plain questions: of one verdict out of three, small judges choose `same` for everything."""
+
+    asks: Literal["yes", "no"]
+    asks_more: Literal["yes", "no"]
 
 
 async def run(config: EvolveConfig, record: Draft, ctx: StepContext) -> list[Draft]:
@@ -67,8 +70,10 @@ async def _evolved(config: EvolveConfig, before: Draft, number: int, language: L
     if config.judge is not None:
         judged = await _judged(config.judge, text, parsed.value, language, ctx)
         calls += judged.calls
-        if judged.value.verdict != "different":
-            raise Reject(f"judged {judged.value.verdict.replace('_', ' ')}", parsed.value[:200])
+        if judged.value.asks == "no":
+            raise Reject("judged no instruction", parsed.value[:200])
+        if judged.value.asks_more == "no":
+            raise Reject("judged same", parsed.value[:200])
     data = {**before.data, config.column: parsed.value, "way": way, "round": number, "language": language.code}
     return Draft(kind="row", data=data, parents=(before.id,), origin=_origin(prompt, parsed, calls, ctx))
 
