@@ -79,6 +79,16 @@ def test_graph_problems_name_both_sides(project: Project) -> None:
     assert "curate.dedup takes Sample, but chunks (ingest.chunk) gives Chunk" in found_types
 
 
+def test_two_exports_of_one_name_are_refused_with_both_named(project: Project) -> None:
+    text = GOOD + "  plain: {kind: curate.export}\n  whole: {kind: curate.export, formats: [masked]}\n"
+    path = project.write("r.yaml", text)
+    [found] = problems(path)
+    assert "r.yaml:9: plain and whole both write exports/dataset" in found and "Set name of plain or of whole" in found
+    for verb in ("check", "run"):
+        assert found in project.run(verb, path, code=2).stderr
+    assert make_plan(path, ["stages.whole.name=whole"])
+
+
 def test_paths_prompts_models_and_variables_are_looked_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_URL", raising=False)
     text = """\

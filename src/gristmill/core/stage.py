@@ -31,9 +31,10 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Means:
-    """Says what a config field stands for: a model's role, a path, or `pace`: how fast and how safely, never what."""
+    """Says what a config field stands for: a model's role, a path, a folder below the run's exports/ that is its
+    stage's alone, or `pace`: how fast and how safely, never what."""
 
-    what: Literal["role", "path", "pace"]
+    what: Literal["role", "path", "export", "pace"]
 
 
 Role = Annotated[str, Means("role")]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gristmill.core import stage
 from gristmill.core.records import Sample
-from gristmill.core.stage import Stage, StageConfig
+from gristmill.core.stage import Means, Stage, StageConfig
 from gristmill.curate.coverage import stages as coverage
 from gristmill.curate.duplicates import stages as duplicates
 from gristmill.curate.privacy import stages as privacy
@@ -106,7 +106,9 @@ class ConverseConfig(StageConfig):
 class ExportConfig(StageConfig):
     """Writes the samples as files that other tools train on, with a dataset card."""
 
-    name: str = Field("dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Folder below the run's exports/")
+    name: Annotated[str, Means("export")] = Field(
+        "dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Folder below the run's exports/, its own"
+    )
     where: dict[str, Annotated[list[str], Field(min_length=1)]] | None = Field(
         None,
         min_length=1,

@@ -77,6 +77,7 @@ def plan_recipe(recipe: Loaded) -> Plan:
     if not recipe.source.problems:
         _check_types(plan)
         _check_fields(plan)
+    _check_exports(recipe)
     _check_models(plan)
     if recipe.source.problems:
         raise RecipeError(recipe.source.problems)
@@ -315,6 +316,17 @@ def _check_fields(plan: Plan) -> None:
             known[node.name] = load_code(node.stage.fields)(node.config, plan.recipe.base, before)
         except GristmillError as error:
             plan.recipe.source.problem(("stages", node.entry), error.message, error.hint)
+
+
+def _check_exports(recipe: Loaded) -> None:
+    """A folder below the run's exports/ is one stage's: the next to write there would clear it."""
+    writers: dict[str, str] = {}
+    for stage, config in recipe.stages.items():
+        for key, folder in means(config, "export"):
+            if (first := writers.setdefault(folder, stage)) != stage:
+                said = f"{first} and {stage} both write exports/{folder}: the second would clear what the first wrote"
+                hint = f"Set {key} of {first} or of {stage} to a name of its own."
+                recipe.source.problem(("stages", stage, key), said, hint)
 
 
 def _check_models(plan: Plan) -> None:
