@@ -43,7 +43,7 @@ async def test_the_worked_example_of_every_style_would_pass_the_gates_itself(sty
     (sample,), _ = await rewritten(answer, chunk, styles=[style])
     assert sample.text == answer and sample.quotes[0].text == text
     context: Any = Context(None, chunk)
-    context.prompt_of = lambda _: None
+    context.examples_of = lambda _: ()
     assert await ground.run(GroundConfig(kind="curate.ground"), sample, context) == [sample]
     marked_up = style in ("xml", "json")
     assert await gate.run(FilterConfig(kind="curate.filter", code=not marked_up), sample, context) == [sample]
@@ -146,6 +146,22 @@ async def test_small_writers_are_asked_about_pairs_that_belong_together() -> Non
     made, context = await inferred("The keeper Tam Hale lit the lamp in a tower 41 metres tall.", ask="line")
     assert [fact.quote.text.count(".") for fact in made] == [2] and made[0].marks == {"inferred": True}
     assert context.counts["lines with invalid answer"] >= 3  # the other pairs are not what that follows from
+
+
+@pytest.mark.parametrize("inferred", [False, True])
+async def test_facts_of_a_long_chunk_are_of_all_its_parts_and_stand_in_its_order(inferred: bool) -> None:
+    """One line a call: fewer than there are sentences are not the first ones."""
+    chunk = chunk_of(" ".join(f"The mill number {n} has {n + 30} wheels and one miller." for n in range(12)), start=0)
+    told, pieces = Recorder("The mill of Varn has one miller and many wheels."), 11 if inferred else 12
+    config = FactsConfig(
+        kind="generate.facts", model="writer", ask="line", inferred=inferred, language="de", per_chunk=4
+    )
+    made = await facts.run(config, chunk, Context(told, chunk))  # type: ignore[arg-type]
+    numbers = [int(fact.quote.text.split()[3]) for fact in made]
+    assert len(numbers) == 4
+    assert all(at * pieces // 4 <= number < (at + 1) * pieces // 4 for at, number in enumerate(numbers))
+    config = config.model_copy(update={"per_chunk": pieces})
+    assert len(await facts.run(config, chunk, Context(told, chunk))) == pieces  # type: ignore[arg-type]
 
 
 async def test_nothing_follows_from_one_sentence() -> None:

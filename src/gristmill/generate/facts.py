@@ -6,9 +6,10 @@ from to the last, and code refuses a statement that one of them already holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
-from typing import Annotated, Any
+from itertools import combinations, groupby, pairwise
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, create_model
 
@@ -20,6 +21,8 @@ from gristmill.generate.source import Sentence, Source
 from gristmill.generate.stages import FactsConfig
 from gristmill.generate.wording import check_statement, one_line, takes_all
 from gristmill.generate.writer import Writer
+
+T = TypeVar("T")
 
 _FACT_TOKENS = 110  # one statement with its JSON, at most
 _FROM = 4  # sentences that a fact may follow from, at most
@@ -97,7 +100,7 @@ async def _lines(writer: Writer, config: FactsConfig) -> list[Fact]:
     """One call a sentence."""
     prompt = writer.ctx.prompt("facts_line")
     facts = []
-    for sentence in writer.source.sentences[: config.per_chunk]:
+    for sentence in _spread(writer.source.sentences, config.per_chunk, writer):
         written = await writer.line(prompt, sentence, lambda text: check_statement(one_line(text)))
         if written:
             facts.append(_fact(writer, written.text, [sentence], written.origin))
@@ -108,7 +111,7 @@ async def _inferred_lines(writer: Writer, config: FactsConfig) -> list[Fact]:
     """One call for each pair of sentences that belong together."""
     prompt = writer.ctx.prompt("facts_inferred_line")
     facts = []
-    for pair in _linked(writer.source)[: config.per_chunk]:
+    for pair in _linked(writer, config.per_chunk):
 
         def check(text: str, used: list[Sentence] = pair) -> str:
             statement = check_statement(one_line(text))
@@ -122,10 +125,25 @@ async def _inferred_lines(writer: Writer, config: FactsConfig) -> list[Fact]:
     return facts
 
 
-def _linked(source: Source) -> list[list[Sentence]]:
-    """Pairs of sentences that name something in common, or that follow on each other; nearest first."""
+def _spread(items: Sequence[T], most: int, writer: Writer) -> list[T]:
+    """In document order one of each of so many equal stretches, drawn by seed; all where there are no more."""
+    count, rng = min(most, len(items)), writer.ctx.rng(writer.record, "facts")
+    edges = [at * len(items) // count for at in range(count)] + [len(items)]
+    return [rng.choice(items[start:end]) for start, end in pairwise(edges)]
+
+
+def _linked(writer: Writer, most: int) -> list[list[Sentence]]:
+    """Pairs of sentences that name something in common, or that follow on each other; near ones before distant ones,
+    of equally near ones some from all over the chunk."""
+
+    def apart(pair: list[Sentence]) -> int:
+        return pair[1].number - pair[0].number
+
+    source, found = writer.source, list[list[Sentence]]()
     pairs = [[a, b] for a, b in combinations(source.sentences, 2) if b.number == a.number + 1 or _share(a, b, source)]
-    return sorted(pairs, key=lambda pair: (pair[1].number - pair[0].number, pair[0].number))
+    for _, equal in groupby(sorted(pairs, key=apart), key=apart):
+        found += _spread(list(equal), most - len(found), writer)
+    return sorted(found, key=lambda pair: (pair[0].number, pair[1].number))
 
 
 def _share(one: Sentence, other: Sentence, source: Source) -> bool:
