@@ -18,6 +18,7 @@ from tests.runs.project import Project
 
 from gristmill.core.errors import InputError
 from gristmill.core.records import Fact, Origin, Quote, Record, Sample
+from gristmill.core.stage import Dropped
 from gristmill.generate.chat.harvest import accepted_of, run
 from gristmill.generate.chat.stages import HarvestConfig
 
@@ -76,10 +77,6 @@ class Store(Context):
     def __init__(self, calls: list[dict[str, Any]], *records: Record) -> None:
         super().__init__(None, *records)
         self.stored = {each["key"]: each for each in calls}
-
-    def ancestors(self, record: Record, kind: type[Record]) -> list[Any]:
-        found = [self._records[each] for each in record.parents if each in self._records]
-        return [*found, *(above for each in found for above in self.ancestors(each, kind))]
 
     def calls(self, keys: list[str]) -> list[dict[str, Any]]:
         return [self.stored[key] for key in keys if key in self.stored]
@@ -143,6 +140,26 @@ def test_what_a_record_descends_from_was_made_for_it() -> None:
     assert [sample.parents for sample in one] == [(above.id,)]  # type: ignore[union-attr]
     with pytest.raises(InputError, match="no record that came this far was written by fact"):
         list(run(HarvestConfig(kind="generate.harvest", of=["fact"]), [below], store))  # type: ignore[arg-type]
+
+
+def test_what_is_held_out_is_not_taught() -> None:
+    above = fact("One.", "f")
+    asked = [
+        Sample(form="text", kind="qa", text=text, parents=(above.id,), origin=Origin(stage="ask", calls=calls))
+        for text, calls in (("First?", ("a",)), ("Second?", ("a", "b")), ("Third?", ("c",)))
+    ]
+    repaired = Sample(form="text", kind="qa", text="3?", parents=(asked[2].id,), origin=Origin(stage="r", calls=("d",)))
+    records = [asked[0].marked(split="train"), asked[1].marked(split="test"), repaired.marked(split="validation")]
+    store = Store([call(key) for key in "fabcd"], CHUNK, above, *asked, *records)
+    made = list(run(HarvestConfig(kind="generate.harvest"), [*records, asked[2]], store))  # type: ignore[arg-type]
+    assert [(one.record.id, one.reason) for one in made if isinstance(one, Dropped)] == [
+        (record.id, "held out from training") for record in records[1:]
+    ]
+    assert [one.answer for one in made if isinstance(one, Sample)] == ["says f"]  # the fact stays taught
+    assert store.counts["answers of which a record is held out"] == 2
+    records = [judged("One.", "sound").marked(split="test"), judged("Two.", "unclear"), judged("Three.", "sound")]
+    votes, _ = harvested([call(f"{n}") for n in ("One. sound", "Two. unclear", "Three. sound")], *records)
+    assert [one.answer for one in votes if isinstance(one, Sample)] == ["says Two. unclear", "says Three. sound"]
 
 
 def judged(statement: str, *choices: str, check: str = "sound") -> Fact:

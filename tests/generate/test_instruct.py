@@ -321,6 +321,15 @@ def test_the_best_and_the_worst_answer_to_one_prompt_are_a_pair() -> None:
     assert (pair.chosen[0].content, pair.rejected[0].content) == ("Because.", "No.") and pair.question == "Why?"
     assert pair.parents == (one[1].id, one[2].id) and not any(m.train for m in pair.messages)
     assert pairs_of(one[::-1], order=order) == [pair] and stage.counts["answers between the best and the worst"] == 1
+    assert "split" not in pair.marks
+
+
+def test_a_pair_is_of_the_split_that_its_answers_are_of() -> None:
+    held = [judged("Why?", "So.", 1).marked(split="test"), judged("Why?", "Because.", 4).marked(split="test")]
+    [pair] = pairs_of(held)
+    assert pair.marks == {"split": "test", "margin": 3}
+    mixed = pairs_of([held[0], held[1].marked(split="train")])
+    assert [one.reason for one in mixed] == ["only one answer"] * 2
 
 
 def pairs_of(given: list[Sample], **options: Any) -> list[Any]:

@@ -99,6 +99,14 @@ def test_check_advises_to_keep_the_exam_out_of_training(project: Project) -> Non
     assert advice(plan(project, untaught)) == []
 
 
+def test_check_advises_to_look_for_private_data_behind_a_harvest_again(project: Project) -> None:
+    stages = {name: LOOP[name] for name in ("read", "chunks")} | {"cloze": {"kind": "generate.cloze"}}
+    stages |= {"masked": {"kind": "curate.pii"}, "lessons": {"kind": "generate.harvest"}}
+    [said] = advice(plan(project, stages))
+    assert said.startswith("lessons takes prompts as they were asked, not as curate.pii left the records")
+    assert advice(plan(project, stages | {"again": {"kind": "curate.pii"}})) == []
+
+
 def test_a_model_that_another_training_begins_with_is_kept_apart_too(project: Project) -> None:
     project.write("exam.jsonl", json.dumps({"question": "Who?", "answers": ["Harm"], "document": "orvale.md"}))
     stages = trained(apart=False)

@@ -9,10 +9,11 @@ from gristmill.llm.spec import StageSpec
 from gristmill.runs.plan import Node, Plan
 
 APART = "curate.decontaminate"
+HARVEST, PRIVATE = "generate.harvest", ("curate.pii", "curate.secrets")
 
 
 def advice(plan: Plan) -> list[str]:
-    return list(_taught_to_the_exam(plan))
+    return [*_taught_to_the_exam(plan), *_harvested_as_asked(plan)]
 
 
 def _taught_to_the_exam(plan: Plan) -> Iterator[str]:
@@ -31,6 +32,19 @@ def _taught_to_the_exam(plan: Plan) -> Iterator[str]:
                 yield (
                     f"{entry} trains on samples that nobody has compared with the questions of {exam.entry}: put "
                     f"`{{kind: {APART}}}` before it."
+                )
+
+
+def _harvested_as_asked(plan: Plan) -> Iterator[str]:
+    """Prompts that are taken from the store as they were, though the records have been through a stage of privacy."""
+    for harvest in [node for node in plan.nodes if node.kind == HARVEST]:
+        before = {node.kind for node in _before(plan, harvest)}
+        behind = {node.kind for node in plan.nodes if harvest in _before(plan, node)}
+        for kind in PRIVATE:
+            if kind in before - behind:
+                yield (
+                    f"{harvest.entry} takes prompts as they were asked, not as {kind} left the records: put "
+                    f"`{{kind: {kind}}}` behind it."
                 )
 
 

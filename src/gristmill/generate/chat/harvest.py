@@ -1,7 +1,8 @@
 """The prompts and answers that good records were made from, as training data for a smaller model that writes them.
 
 A run has paid for thousands of judged examples of its own steps: which answers were of use is known by what came
-through the gates. What was asked lies beside every answer in the store; nothing is asked again.
+through the gates. What was asked lies beside every answer in the store; nothing is asked again. What is held out from
+training is held out here too, with every answer that it came of.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from gristmill.core.errors import InputError
 from gristmill.core.records import Fact, Message, Origin, Quote, Record, Sample
-from gristmill.core.stage import PassContext, PassResult
+from gristmill.core.stage import Dropped, PassContext, PassResult
 from gristmill.generate.chat.stages import HarvestConfig
 
 _AT_ONCE = 500  # origins whose answers are read from the store together
@@ -33,9 +34,17 @@ class Made:
 
 
 def run(config: HarvestConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
-    held = list(records)
-    verdicts = _verdicts(held, ctx) if config.verdicts else []
-    made = _made(config, held, {each.origin.stage for each in verdicts}, ctx)
+    taught: list[Record] = []
+    withheld: set[str] = set()
+    for record in records:
+        if record.marks.get("split", "train") == "train":
+            taught.append(record)
+        else:
+            yield Dropped(record, "held out from training")
+            above = (record, *ctx.ancestors(record, Sample))
+            withheld.update(key for each in above if each.origin for key in each.origin.calls)
+    verdicts = _verdicts(taught, ctx) if config.verdicts else []
+    made = _made(config, taught, {each.origin.stage for each in verdicts}, ctx)
     taken = [each for each in made if len(each.quotes) >= config.least]
     if few := len(made) - len(taken):
         ctx.count(**{"answers of which too few records came through": few})
@@ -43,7 +52,11 @@ def run(config: HarvestConfig, records: Iterable[Record], ctx: PassContext) -> P
     harvested: set[str] = set()
     for start in range(0, len(taken), _AT_ONCE):
         ctx.progress(start, len(taken))
-        yield from _samples(config, taken[start : start + _AT_ONCE], ctx, harvested)
+        for sample in _samples(config, taken[start : start + _AT_ONCE], ctx, harvested):
+            if withheld.isdisjoint(sample.origin.calls if sample.origin else ()):
+                yield sample
+            else:
+                ctx.count(**{"answers of which a record is held out": 1})
 
 
 def _made(config: HarvestConfig, records: Iterable[Record], judged: set[str], ctx: PassContext) -> list[Made]:

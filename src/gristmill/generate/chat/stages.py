@@ -57,7 +57,7 @@ class WeaveConfig(WriterConfig):
 
 class HarvestConfig(StageConfig):
     """Records in; out, the prompts and answers that they and all before them were made from, and by which they were
-    judged, as chats that teach a smaller model to write them. Only of what came this far."""
+    judged, as chats that teach a smaller model to write them. Only of what came this far and is not held out."""
 
     kind: Literal["generate.harvest"]
     of: list[str] | None = Field(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from gristmill.core.errors import ConfigError
 from gristmill.core.records import Message, Record, Sample, digest_of
 from gristmill.core.stage import Dropped, PassContext, PassResult, samples
+from gristmill.generate.chat.asked import carried
 from gristmill.generate.instruct.stages import PairsConfig
 
 
@@ -20,7 +21,8 @@ def run(config: PairsConfig, records: Iterable[Record], ctx: PassContext) -> Pas
         elif config.mark not in sample.marks:
             yield Dropped(sample, f"no mark {config.mark}")
         else:
-            asked = digest_of([[m.role, m.content] for m in sample.messages[:-1]])
+            split = sample.marks.get("split", "train")  # of two splits no pair is made: its answers are of both
+            asked = digest_of([split, *([m.role, m.content] for m in sample.messages[:-1])])
             groups.setdefault(asked, []).append(sample)
     for group in groups.values():
         ranked = sorted(group, key=lambda sample: (_value(config, sample), sample.id))
@@ -71,7 +73,7 @@ def _pair(config: PairsConfig, worst: Sample, best: Sample) -> Sample:
         rejected=(_answer(worst),),
         quotes=tuple(dict.fromkeys((*best.quotes, *worst.quotes))),
         language=best.language,
-        marks={"margin": _gained(config, worst, best)},
+        marks={**carried(best), "margin": _gained(config, worst, best)},
         parents=(best.id, worst.id),
         origin=best.origin,
     )
