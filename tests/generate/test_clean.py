@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.generate.conftest import Context
 
 from gristmill.core.ask import Answer, Parsed, Usage
-from gristmill.core.errors import Reject
+from gristmill.core.errors import InputError, Reject
 from gristmill.core.records import Block, Document, Draft, Page, Sample
 from gristmill.curate.ground import sources
 from gristmill.generate import clean
@@ -73,13 +73,16 @@ def mended(text: str) -> str:
     return text
 
 
-async def cleaned(document: Document, says: Callable[[str], str]) -> tuple[list[Any], Context, Corrector]:
+async def cleaned(
+    document: Document, says: Callable[[str], str], *more: Document
+) -> tuple[list[Any], Context, Corrector]:
     model = Corrector(says)
-    context = Context(model, document)  # type: ignore[arg-type]
+    context = Context(model, document, *more)  # type: ignore[arg-type]
     drafts: list[Draft] = []
-    for piece in await clean.pieces(CONFIG, document, context):
-        context._records[piece.id] = piece
-        drafts += await clean.correct(CONFIG, piece, context)
+    for each in (document, *more):
+        for piece in await clean.pieces(CONFIG, each, context):
+            context._records[piece.id] = piece
+            drafts += await clean.correct(CONFIG, piece, context)
     return list(clean.join(CONFIG, drafts, context)), context, model  # type: ignore[arg-type]
 
 
@@ -105,9 +108,19 @@ async def test_what_is_no_correction_leaves_its_piece_alone() -> None:
     assert context.counts["pieces kept as they were: invalid answer"] == 3
 
 
-async def test_a_document_that_could_not_be_corrected_at_all_is_dropped() -> None:
-    [dropped], _, _ = await cleaned(scanned(), lambda _: "I would rather not.")
-    assert dropped.reason == "no piece could be corrected"
+async def test_a_document_that_could_not_be_corrected_at_all_stays_as_it_was_beside_one_that_could() -> None:
+    short = scanned().model_copy(update={"text": "A clean page.", "pages": (), "path": "short.txt"})
+    short = short.model_copy(update={"blocks": (Block(kind="paragraph", start=0, end=len(short.text)),)})
+    says = {short.text: "I would rather not."}
+    [kept, other], context, _ = await cleaned(short, lambda text: says.get(text, mended(text)), scanned())
+    assert (kept.text, kept.blocks, kept.parents) == (short.text, short.blocks, (short.id,))
+    assert kept.marks["corrected"] == {"pieces": 1, "kept": 1} and other.text == mended(scanned().text)
+    assert context.counts["documents kept as they were"] == 1
+
+
+async def test_a_cleaning_that_did_nothing_is_an_error() -> None:
+    with pytest.raises(InputError, match="no piece of any document could be corrected: all 4 were refused"):
+        await cleaned(scanned(), lambda _: "I would rather not.")
 
 
 async def test_all_that_follows_reads_the_corrected_text() -> None:

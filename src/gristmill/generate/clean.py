@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from gristmill.core.errors import InputError, Reject
 from gristmill.core.records import Block, Document, Draft, Origin, Page, Record, Span
-from gristmill.core.stage import Dropped, PassContext, PassResult, StepContext
+from gristmill.core.stage import PassContext, PassResult, StepContext
 from gristmill.generate.clean_check import check_correction
 from gristmill.generate.clean_stages import CleanConfig
 from gristmill.generate.source import language_of
@@ -26,6 +26,7 @@ from gristmill.generate.source import language_of
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])")
 _LINES = ("list", "table", "code")
 _SHORTEST = 4  # letters of a piece that can be corrected
+_REFUSED = "refused"  # marks a piece of which no correction passed
 
 
 async def pieces(config: CleanConfig, record: Document, _ctx: StepContext) -> list[Draft]:
@@ -96,7 +97,7 @@ async def correct(config: CleanConfig, record: Draft, ctx: StepContext) -> list[
         )
     except Reject as reject:
         ctx.count(**{f"pieces kept as they were: {reject.reason}": 1})
-        return [record.marked(refused=reject.reason)]
+        return [record.marked(**{_REFUSED: reject.reason})]
     ctx.count(**{"pieces corrected" if parsed.value != text else "pieces that were right": 1})
     origin = Origin(stage=ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=parsed.calls)
     data = {**record.data, "corrected": parsed.value}
@@ -104,15 +105,23 @@ async def correct(config: CleanConfig, record: Draft, ctx: StepContext) -> list[
 
 
 def join(_config: CleanConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
-    """Each document from its pieces; one of which no piece could be corrected is dropped."""
-    drafts = (record for record in records if isinstance(record, Draft))
-    for _, group in groupby(drafts, key=lambda draft: _document(draft, ctx).id):
+    """Each document from its pieces; one of which no piece could be corrected stays as it was. Where that holds for
+    every document nothing was cleaned, and that is an error."""
+    refused = [_REFUSED in draft.marks for draft in _drafts(records) if draft.data["text"]]
+    if refused and all(refused):
+        raise InputError(
+            f"no piece of any document could be corrected: all {len(refused)} were refused",
+            "The funnel counts them by reason. Correct with another model, or leave generate.clean out.",
+        )
+    for _, group in groupby(_drafts(records), key=lambda draft: _document(draft, ctx).id):
         parts = list(group)
-        document = _document(parts[0], ctx)
-        if all("refused" in part.marks for part in parts):
-            yield Dropped(document, "no piece could be corrected", f"{len(parts)} pieces")
-        else:
-            yield _joined(document, parts, ctx)
+        if all(_REFUSED in part.marks for part in parts):
+            ctx.count(**{"documents kept as they were": 1})
+        yield _joined(_document(parts[0], ctx), parts, ctx)
+
+
+def _drafts(records: Iterable[Record]) -> Iterator[Draft]:
+    return (record for record in records if isinstance(record, Draft))
 
 
 def _document(draft: Draft, ctx: PassContext) -> Document:
@@ -130,7 +139,7 @@ def _joined(document: Document, parts: list[Draft], ctx: PassContext) -> Documen
         "blocks": tuple(block.model_copy(update=replaced.span(block)) for block in document.blocks),
     }
     same = {name: getattr(document, name) for name in ("path", "title", "language", "media_type")}
-    corrected: dict[str, JsonValue] = {"pieces": len(parts), "kept": sum("refused" in part.marks for part in parts)}
+    corrected: dict[str, JsonValue] = {"pieces": len(parts), "kept": sum(_REFUSED in part.marks for part in parts)}
     return Document(
         **same,
         **changes,
