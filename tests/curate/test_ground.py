@@ -120,6 +120,53 @@ def test_separators_mean_what_the_language_says(world: Any) -> None:
     assert verdict(world, "Es ist 1.200 m lang.", "Wie lang?", "1200 m", "de") == ""
 
 
+@pytest.mark.parametrize(
+    ("source", "language", "question", "answer", "reason"),
+    [
+        ("The cask holds 1,500 litres.", "de", "Wie viel fasst jedes Fass?", "Jeden Tag 1.500 Liter", ""),
+        ("The cask holds 1,500 litres.", "de-AT", "Wie viel fasst das Fass?", "1500 Liter", ""),
+        ("The cask holds 1,500 litres.", "de", "Wie viel fasst das Fass?", "1,5 Liter", "number not in quote"),
+        ("The cask holds 1.5 litres.", "de", "Wie viel fasst das Fass?", "1.500 Liter", "number not in quote"),
+        ("The cask holds twelve litres.", "de", "Wie viel fasst das Fass?", "12 Liter", ""),
+        ("A third, 33%, of the new mill burned.", "fr", "Combien du moulin neuf a brûlé ?", "33 % du moulin neuf", ""),
+        ("He crossed the Danube at Vienna.", "de", "Wo überquerte er die Donau?", "Bei Wien", ""),
+        ("It burned in 1720.", "de", "Was geschah 1721?", "Sie brannte 1720.", "number of the question not in source"),
+    ],
+)
+def test_across_languages_only_numbers_are_held_to_the_source(
+    world: Any, source: str, language: str, question: str, answer: str, reason: str
+) -> None:
+    chunk = world.chunk(source)
+    ctx = world.context([chunk])
+    assert world.step(run, CONFIG, world.qa(question, answer, chunk, language=language), ctx) == reason
+    if not reason:
+        text = f"{question} {answer}."
+        assert world.step(run, CONFIG, world.text(text, chunk, language=language), ctx) == ""
+        assert (
+            world.step(run, CONFIG, world.text(f"{text} 77", chunk, language=language), ctx) == "number not in source"
+        )
+        loose = CONFIG.model_copy(update={"numbers": False})
+        assert world.step(run, loose, world.text(f"{text} 77", chunk, language=language), ctx) == ""
+
+
+def test_another_name_of_the_same_language_is_not_another_language(world: Any) -> None:
+    chunk = world.chunk("Anna Weber built the mill.")
+    asked = world.qa("Who built the mill?", "Bert Cole", chunk, language="en-GB")
+    assert world.step(run, CONFIG, asked, world.context([chunk])) == "name not in quote"
+    nowhere = chunk.model_copy(update={"language": "und"})
+    asked = world.qa("Who built the mill?", "Bert Cole", nowhere, language="en")
+    assert world.step(run, CONFIG, asked, world.context([nowhere])) == "name not in quote"
+
+
+def test_quotes_are_exact_in_any_language(world: Any) -> None:
+    chunk = world.chunk("Anna Weber built the mill.")
+    wrong = world.quote(chunk).model_copy(update={"start": 0, "end": 26})
+    asked = world.qa("Wer baute die Mühle?", "Anna Weber", chunk, wrong, language="de")
+    assert world.step(run, CONFIG, asked, world.context([chunk])) == "quote not in source"
+    bare = asked.model_copy(update={"quotes": ()})
+    assert world.step(run, CONFIG, bare, world.context([chunk])) == "no quote"
+
+
 def test_a_question_may_not_bring_its_own_facts(world: Any) -> None:
     source = "Anna Weber built the mill in 1720."
     assert verdict(world, source, "When did Anna Weber build the mill?", "1720") == ""

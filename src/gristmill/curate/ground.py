@@ -2,13 +2,15 @@
 
 Quotes are compared at their exact offsets, never searched for. An answer is held against its quotes (names also against
 its question), a text against the whole piece it was made from; an answer that is rejected, or rated as undesirable, may
-say what it likes. The gate is strict where it can be sure: a
-rejected good sample costs one sample, an accepted invention is taught.
+say what it likes. The gate is strict where it can be sure: a rejected good sample costs one sample, an accepted
+invention is taught. Of a sample in another language than its source it can be sure of quotes and numbers alone: words
+differ, and so do names (Köln, Cologne).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gristmill.core.errors import Reject
@@ -16,7 +18,8 @@ from gristmill.core.passages import uncited
 from gristmill.core.records import Chunk, Document, Quote, Record, Sample
 from gristmill.core.stage import StepContext
 from gristmill.core.thoughts import parted
-from gristmill.curate.numbers import digits, spelled, supported, unsupported
+from gristmill.curate.language import differ
+from gristmill.curate.numbers import digits, spelled, supported, unsupported, untranslated
 from gristmill.curate.stages import GroundConfig
 from gristmill.curate.words import NAMES_NOUNS, Pool, content_words, fold, function_words, tidy
 
@@ -45,6 +48,7 @@ class Source:
     start: int
     text: str
     around: str  # title, headings, path and page numbers: code writes them into context lines
+    language: str
 
     def holds(self, quote: Quote) -> bool:
         start, end = quote.start - self.start, quote.end - self.start
@@ -55,10 +59,11 @@ def sources(record: Record, ctx: StepContext) -> list[Source]:
     """The chunks and the documents of a record, as far as it has them, the nearest first."""
     found = []
     for chunk in ctx.ancestors(record, Chunk):
-        around = [chunk.title, *chunk.headings, chunk.path, *map(str, chunk.pages)]
-        found.append(Source(chunk.path, chunk.start, chunk.text, "\n".join(around)))
+        around = "\n".join([chunk.title, *chunk.headings, chunk.path, *map(str, chunk.pages)])
+        found.append(Source(chunk.path, chunk.start, chunk.text, around, chunk.language))
     for document in ctx.ancestors(record, Document):
-        found.append(Source(document.path, 0, document.text, f"{document.title}\n{document.path}"))
+        around = f"{document.title}\n{document.path}"
+        found.append(Source(document.path, 0, document.text, around, document.language))
     return found
 
 
@@ -136,12 +141,12 @@ async def run(config: GroundConfig, record: Sample, ctx: StepContext) -> list[Re
     found = sources(record, ctx)
     if not found:
         raise Reject("no source")
-    rests_on = dict.fromkeys(found[:1])
-    for quote in record.quotes:
-        holder = next((source for source in found if source.holds(quote)), None)
-        if holder is None:
-            raise Reject("quote not in source", quote.text[:200])
-        rests_on[holder] = None
+    holders = [_holder(quote, found) for quote in record.quotes]
+    rests_on = dict.fromkeys([found[0], *holders])
+    if any(differ(source.language, record.language) for source in rests_on):
+        quoted_in = [(quote.text, holder.language) for quote, holder in zip(record.quotes, holders, strict=True)]
+        _check_translated(record, list(rests_on), quoted_in, config)
+        return [record]
     whole = "\n".join(f"{source.text}\n{source.around}" for source in rests_on)
     if record.text:
         _check_claims(record.text, whole, "", "source", config, record.language)
@@ -157,6 +162,40 @@ async def run(config: GroundConfig, record: Sample, ctx: StepContext) -> list[Re
     for answer in _answers(record):
         _check_claims(answer, quoted, asked, "quote", config, record.language)
     return [record]
+
+
+def _holder(quote: Quote, found: list[Source]) -> Source:
+    holder = next((source for source in found if source.holds(quote)), None)
+    if holder is None:
+        raise Reject("quote not in source", quote.text[:200])
+    return holder
+
+
+def _check_translated(
+    sample: Sample, rests_on: list[Source], quoted: list[tuple[str, str]], config: GroundConfig
+) -> None:
+    """The numbers of a sample whose source is in another language, each side's read as its own language writes them."""
+    whole = _values((f"{source.text}\n{source.around}", source.language) for source in rests_on)
+    if not sample.text and not quoted:
+        raise Reject("no quote")
+    if config.question and not sample.text:
+        _check_values(sample.question, whole, "number of the question not in source", sample.language)
+    if not config.numbers or sample.desirable is False:
+        return
+    if sample.text:
+        return _check_values(sample.text, whole, "number not in source", sample.language)
+    values = _values(quoted)
+    for answer in _answers(sample):
+        _check_values(answer, values, "number not in quote", sample.language)
+
+
+def _values(texts: Iterable[tuple[str, str]]) -> frozenset[str]:
+    return frozenset(value for text, language in texts for value in supported(text, language))
+
+
+def _check_values(text: str, values: frozenset[str], reason: str, language: str) -> None:
+    if number := untranslated(text, values, language):
+        raise Reject(reason, number)
 
 
 def _answers(sample: Sample) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -114,8 +115,17 @@ def supported(text: str, language: str) -> frozenset[str]:
 
 def unsupported(text: str, source: str, language: str) -> str:
     """The first number of `text` that `source` does not hold, as written; empty when it holds them all."""
-    values = supported(source, language)
-    for number in [*digits(text, language), *spelled(text, language)]:
+    return _missing([*digits(text, language), *spelled(text, language)], supported(source, language))
+
+
+def untranslated(text: str, values: Set[str], language: str) -> str:
+    """The same where the source, whose values are given, is in another language. Only digits count: words for numbers
+    are joined in other ways there (quatre-vingts, zweihundert), and some mean something else besides (neuf, sei)."""
+    return _missing(digits(text, language), values)
+
+
+def _missing(numbers: Iterable[Number], values: Set[str]) -> str:
+    for number in numbers:
         if values.isdisjoint(number.values) and not (number.parts and number.parts <= values):
             return number.written
     return ""

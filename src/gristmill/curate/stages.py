@@ -24,7 +24,12 @@ FileType = Literal["jsonl", "parquet"]
 class GroundConfig(StageConfig):
     """The grounding gate. Quotes are always checked."""
 
-    numbers: bool = Field(True, description="Every number of the answer stands in the quote (of a text: in its source)")
+    numbers: bool = Field(
+        True,
+        description="Every number of the answer stands in the quote (of a text: in its source). Where the source is in "
+        "another language, numbers in digits are all that is checked: its meaning is for `curate.judge`, "
+        "checks: [accurate]",
+    )
     names: bool = Field(True, description="Every name of the answer stands in the quote or the question")
     question: bool = Field(True, description="The question's own names and numbers stand in the source, too")
     share: float = Field(0.5, ge=0, le=1, description="Least share of the answer's words found in quote or question")
