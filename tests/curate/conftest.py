@@ -42,8 +42,9 @@ class Context:
             queue.extend(parent.parents if parent else ())
         return list({each.id: each for each in found}.values())
 
-    def prompt_of(self, record: Record) -> Prompt | None:
-        return self.prompts.get(record.origin.prompt or "") if record.origin else None
+    def examples_of(self, record: Record) -> tuple[str, ...]:
+        prompt = self.prompts.get(record.origin.prompt or "") if record.origin else None
+        return tuple(prompt.examples) if prompt else ()
 
     def count(self, **amounts: float) -> None:
         self.counts.update(amounts)  # type: ignore[arg-type]

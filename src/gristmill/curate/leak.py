@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 
 from gristmill.curate.words import Pool, content_words, words
 
@@ -15,17 +16,25 @@ def sequences(text: str, length: int) -> set[tuple[str, ...]]:
     return {tuple(tokens[i : i + length]) for i in range(len(tokens) - length + 1)}
 
 
-def leaked(texts: Iterable[str], examples: Sequence[str], source: str, length: int, language: str) -> str:
+@lru_cache(maxsize=32)
+def _sequences_in(examples: tuple[str, ...], length: int) -> frozenset[tuple[str, ...]]:
+    """Samples of the same stages share their examples."""
+    return frozenset(gram for example in examples for gram in sequences(example, length))
+
+
+def leaked(texts: Iterable[str], examples: tuple[str, ...], source: str, length: int, language: str) -> str:
     """The first sequence of words that came from the examples and not from the source; empty when there is none.
 
     Telling are content words and numbers that the source does not hold: two of them in one sequence, or one number.
     """
-    theirs = {gram for example in examples for gram in sequences(example, length)} - sequences(source, length)
-    known = Pool.of(source, language)
-    for text in texts:
-        for gram in sorted(sequences(text, length) & theirs):
-            foreign = [word for word in gram if not known.holds_name(word)]
-            telling = len(set(content_words(" ".join(foreign), language)))
-            if telling >= TELLING or any(word[0].isdigit() for word in foreign):
-                return " ".join(gram)
+    theirs = _sequences_in(examples, length)
+    shared = [gram for text in texts for gram in sorted(sequences(text, length) & theirs)]
+    if not shared:
+        return ""
+    own, known = sequences(source, length), Pool.of(source, language)
+    for gram in shared:
+        foreign = [] if gram in own else [word for word in gram if not known.holds_name(word)]
+        telling = len(set(content_words(" ".join(foreign), language)))
+        if telling >= TELLING or any(word[0].isdigit() for word in foreign):
+            return " ".join(gram)
     return ""

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
@@ -118,6 +118,7 @@ class Context:
         self._node = node
         self._counts = counts
         self._models: dict[tuple[str, str | None], Model] = {}
+        self._examples: dict[frozenset[tuple[str, str | None]], tuple[str, ...]] = {}
         self.meter = Meter(current, node.name)
         self.stage = node.entry
         self.seed = current.plan.recipe.seed
@@ -165,10 +166,19 @@ class Context:
     def prompt(self, name: str) -> Prompt:
         return self._node.prompts[name]
 
-    def prompt_of(self, record: Record) -> Prompt | None:
-        wanted = record.origin.prompt if record.origin else None
-        prompts = (p for node in self._current.plan.nodes for p in node.prompts.values())
-        return next((p for p in prompts if p.ref == wanted), None)
+    def examples_of(self, record: Record) -> tuple[str, ...]:
+        origins = [each.origin for each in (record, *self._above(record, Record)) if each.origin]
+        made = frozenset((origin.stage, origin.prompt) for origin in origins)
+        if made not in self._examples:
+            self._examples[made] = tuple(self._examples_in(made))
+        return self._examples[made]
+
+    def _examples_in(self, made: Set[tuple[str, str | None]]) -> dict[str, None]:
+        """Each once. A prompt that an origin names counts in whatever stage: harvested samples are of another."""
+        stages, refs = {stage for stage, _ in made}, {ref for _, ref in made}
+        prompts = [(node.entry, prompt) for node in self._current.plan.nodes for prompt in node.prompts.values()]
+        asked = (prompt for entry, prompt in prompts if entry in stages or prompt.ref in refs)
+        return dict.fromkeys(text for prompt in asked for text in prompt.examples)
 
     def count(self, **amounts: float) -> None:
         for name, amount in amounts.items():
