@@ -2,8 +2,9 @@
 dropped for what reason.
 
 MODEL is a catalogue name or a GGUF file (the embedded model if not given), ONLY some recipes, WORKSPACE where answers
-are kept (a passing folder if not given), PAGES a folder for a page of unedited samples of each recipe. With NOT_EMPTY=1
-a recipe that ends without a sample fails; else an empty result is right when the command said so by its exit code.
+are kept (a passing folder if not given), PAGES a folder for a page of unedited samples of each recipe. A recipe may end
+without a sample only if that hangs on what the model writes or judges, and says so by its exit code; with NOT_EMPTY=1
+none may.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.sample_pages import write_page
+from bench.vectors import vector_server
 from gristmill.runs.folder import RunFolder
 from gristmill.runs.source import read_source
 
@@ -53,13 +55,27 @@ def pipelines() -> Iterator[Path]:
             yield path
 
 
-def small(path: Path) -> Iterator[str]:
-    """`--set` arguments: every remote model is the local one, and the input and the training are short."""
+def remote(data: dict[str, Any]) -> dict[str, bool]:
+    """Roles that a user's own models have, and whether they give vectors alone."""
+    embedders = {stage["model"] for stage in data["stages"].values() if stage["kind"] == "curate.embed"}
+    roles = {role for role, spec in (data.get("models") or {}).items() if spec.get("provider") != "local"}
+    return {role: role in embedders for role in sorted(roles) if "from" not in data["models"][role]}
+
+
+def right(path: Path, code: int) -> bool:
+    """Whether a recipe may end so: with nothing only where a model is asked for words, which a small one may fail."""
+    words = not all(remote(read_source(path, None).data).values())
+    return code == 0 or (code == EMPTY and words and not os.environ.get("NOT_EMPTY"))
+
+
+def small(path: Path, vectors: str) -> Iterator[str]:
+    """`--set` arguments: every remote model is the local one, and the input and the training are short. `vectors` is
+    where embeddings are asked for: local models give none."""
     data = read_source(path, None).data
     local = {"provider": "local", "model": MODEL, "context": 4096, "concurrency": 2}
-    for role, spec in (data.get("models") or {}).items():
-        if spec.get("provider") != "local" and "from" not in spec:
-            yield f"models.{role}={json.dumps(local)}"
+    embedder = {"provider": "openai", "base_url": vectors, "model": "local"}
+    for role, embeds in remote(data).items():
+        yield f"models.{role}={json.dumps(embedder if embeds else local)}"
     for name, stage in data["stages"].items():
         kind = str(stage["kind"])
         values: dict[str, Any] = dict(SMALL.get(kind, {}))
@@ -71,13 +87,16 @@ def small(path: Path) -> Iterator[str]:
 
 
 def run(path: Path, workspace: str) -> tuple[int, str]:
-    arguments = [argument for value in small(path) for argument in ("--set", value)]
-    command = [sys.executable, "-m", "gristmill", "run", str(path), "--json", *arguments]
     environment = {**os.environ, "GRISTMILL_WORKSPACE": workspace}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=LONGEST)
-    except subprocess.TimeoutExpired:
-        return 124, f"took longer than {LONGEST} s"
+    with vector_server() as vectors:
+        arguments = [argument for value in small(path, vectors) for argument in ("--set", value)]
+        command = [sys.executable, "-m", "gristmill", "run", str(path), "--json", *arguments]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, check=False, timeout=LONGEST
+            )
+        except subprocess.TimeoutExpired:
+            return 124, f"took longer than {LONGEST} s"
     return done.returncode, done.stdout or done.stderr
 
 
@@ -97,9 +116,9 @@ def main() -> None:
             started = time.monotonic()
             code, said = run(path, workspace)
             outcome = json.loads(said) if said.startswith("{") else {}
-            right = code == 0 or (code == EMPTY and not os.environ.get("NOT_EMPTY"))
+            fine = right(path, code)
             print(
-                f"{'ok  ' if right else 'FAIL'} {path.stem}: exit {code}, {time.monotonic() - started:.0f} s",
+                f"{'ok  ' if fine else 'FAIL'} {path.stem}: exit {code}, {time.monotonic() - started:.0f} s",
                 flush=True,
             )
             if "folder" in outcome:
@@ -110,6 +129,6 @@ def main() -> None:
             if code:
                 words = f"{outcome['error']} {outcome['hint']}" if outcome.get("error") else said.strip()[-600:]
                 print("    " + words.replace("\n", "\n    "), flush=True)
-            failed += [] if right else [path.stem]
+            failed += [] if fine else [path.stem]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
