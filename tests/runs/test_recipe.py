@@ -10,6 +10,8 @@ import pytest
 from tests.runs.project import Project
 
 from gristmill.core.errors import ConfigError
+from gristmill.curate.stages import STAGES as CURATE
+from gristmill.generate.stages import STAGES as GENERATE
 from gristmill.runs.plan import make_plan
 from gristmill.runs.schema import recipe_schema
 from gristmill.runs.source import RecipeError, read_source
@@ -23,6 +25,7 @@ stages:
   chunks: {kind: ingest.chunk, tokens: 60}
   questions: {kind: generate.qa, model: writer}
 """
+SHIPPED = sorted(Path(__file__).parents[2].glob("recipes/*.yaml"))
 
 
 def problems(path: Path, *sets: str) -> list[str]:
@@ -187,7 +190,7 @@ def test_the_schema_has_a_closed_branch_for_every_kind() -> None:
     assert named and named <= schema["$defs"].keys()
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_every_shipped_recipe_is_sound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once what only its user can know is given: an address, a key, a model's name."""
     monkeypatch.setenv("LLM_URL", "http://127.0.0.1:1/v1")
@@ -197,3 +200,8 @@ def test_every_shipped_recipe_is_sound(path: Path, monkeypatch: pytest.MonkeyPat
         f"models.{role}.{key}=m" for role, spec in models.items() for key, value in spec.items() if value == "???"
     ]
     assert make_plan(path, blanks).nodes
+
+
+def test_every_kind_that_writes_or_sifts_stands_in_a_shipped_recipe() -> None:
+    shown = {stage["kind"] for path in SHIPPED for stage in read_source(path).data["stages"].values()}
+    assert {*GENERATE, *CURATE} - shown == set()
