@@ -205,3 +205,27 @@ def test_every_shipped_recipe_is_sound(path: Path, monkeypatch: pytest.MonkeyPat
 def test_every_kind_that_writes_or_sifts_stands_in_a_shipped_recipe() -> None:
     shown = {stage["kind"] for path in SHIPPED for stage in read_source(path).data["stages"].values()}
     assert {*GENERATE, *CURATE} - shown == set()
+
+
+@pytest.mark.parametrize("language", ["de", "German", "german", "gsw", "Swiss German", "pt-BR", "de_BE", "tlh", "deu"])
+def test_a_language_is_named_by_code_or_in_english(project: Project, language: str) -> None:
+    make_plan(project.write("r.yaml", GOOD), [f"stages.questions.language={language}"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("generate.qa", ""),
+        ("generate.ask", ", prompt: Hello"),
+        ("generate.correction", ", needs: [questions]"),
+        ("generate.magpie", ", needs: null"),
+        ("generate.self_instruct", ""),
+    ],
+)
+@pytest.mark.parametrize(
+    ("language", "hint"), [("Germna", "mean German?"), ("Klingonese", "mean Klingon?"), ("qqx", "Give its ISO 639")]
+)
+def test_no_other_language_is_paid_for(project: Project, kind: str, more: str, language: str, hint: str) -> None:
+    stage = f"  told: {{kind: {kind}, model: writer, language: {language}{more}}}\n"
+    (found,) = [each for each in problems(project.write("r.yaml", GOOD + stage)) if "language" in each]
+    assert f"{language} is no language" in found and hint in found and ":8:" in found

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from gristmill.core.stage import Role, StageConfig
+from gristmill.generate.languages import WrittenIn
 
 Ask = Literal["structured", "line"]
 
@@ -15,8 +16,8 @@ class LanguageConfig(StageConfig):
     """What every kind that asks a model to write has in common."""
 
     model: Role = Field(description="The role that writes")
-    language: str | None = Field(
-        None, min_length=2, description="Language to write in: ISO 639-1 or an English name; the source's if not given"
+    language: WrittenIn | None = Field(
+        None, description="Language to write in: ISO 639 or an English name; the source's if not given"
     )
     temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature of the first wording")
 

@@ -92,36 +92,6 @@ PRONOUNS = _words(
     dies diese dieser dieses il elle ils elles ce cet cette ces leur son sa ses él ella ellos ellas su sus este esta"""
 )
 BARE_PRONOUNS = _words("it its he his she him her they their them er sie ihn ihm il elle ils elles él ella ellos ellas")
-LANGUAGES = {
-    "ar": "Arabic",
-    "cs": "Czech",
-    "da": "Danish",
-    "de": "German",
-    "el": "Greek",
-    "en": "English",
-    "es": "Spanish",
-    "fi": "Finnish",
-    "fr": "French",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "hu": "Hungarian",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "nl": "Dutch",
-    "no": "Norwegian",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "sv": "Swedish",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
-}
-"""Names as prompts say them. A code that is not here is passed to the model as it is."""
-
 # for the questions that code makes from English sentences
 S_VERBS = _words(
     """holds costs weighs takes pays runs keeps makes employs owns serves seats contains measures gets needs uses lasts

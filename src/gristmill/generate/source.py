@@ -13,7 +13,7 @@ from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Fact, Message, Quote, Record, Sample
 from gristmill.core.stage import StepContext
 from gristmill.core.statements import statements, wanted_of
-from gristmill.generate.lexicon import LANGUAGES
+from gristmill.generate.languages import code_of, names
 from gristmill.generate.spans import names_in
 
 _BEFORE = 300  # characters of what was said just before a sentence
@@ -116,15 +116,15 @@ def _pages(chunk: Chunk, document: Document | None, start: int, end: int) -> tup
 
 @dataclass(frozen=True)
 class Language:
-    code: str  # ISO 639-1 where it is known
+    code: str  # ISO 639 where it is known
     name: str  # as a prompt says it
 
 
 def language_of(wanted: str | None, source: str) -> Language:
     """The language to write in: the source's, or the one a recipe names by code or by its English name."""
     text = wanted or source
-    code = next((code for code, name in LANGUAGES.items() if name.casefold() == text.casefold()), text.lower())
-    return Language(code, LANGUAGES.get(code, text))
+    code = code_of(text)
+    return Language(code, names().get(code, text))
 
 
 def chat(question: str, answer: str) -> tuple[Message, ...]:

@@ -18,6 +18,7 @@ from gristmill.generate.config import Ask, WriterConfig
 from gristmill.generate.fiction import stages as fiction
 from gristmill.generate.instruct import stages as instruct
 from gristmill.generate.label import stages as label
+from gristmill.generate.languages import WrittenIn
 from gristmill.generate.pretrain import stages as pretrain
 from gristmill.generate.recall import stages as recall
 from gristmill.generate.tables import stages as tables
@@ -156,10 +157,9 @@ class AskConfig(StageConfig):
     column: str | None = Field(
         None, min_length=1, description="Without `fields`: the answer's name in the row; `answer`"
     )
-    language: str | None = Field(
+    language: WrittenIn | None = Field(
         None,
-        min_length=2,
-        description="{{language}} in the prompt, and of the row from then on: ISO 639-1 or an English name; the "
+        description="{{language}} in the prompt, and of the row from then on: ISO 639 or an English name; the "
         "record's own, else English",
     )
     min_words: int | None = Field(None, ge=1, description="Without `fields`: fewest words of an answer")

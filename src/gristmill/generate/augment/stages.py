@@ -10,6 +10,7 @@ from gristmill.core import stage
 from gristmill.core.records import Sample
 from gristmill.core.stage import Role, Stage, StageConfig
 from gristmill.generate.config import WriterConfig
+from gristmill.generate.languages import WrittenIn
 
 Noise = Literal[
     "typos", "keyboard", "swap", "drop", "double", "spaces", "word_swap", "word_drop", "word_repeat", "random_case"
@@ -83,8 +84,8 @@ class AugmentConfig(WriterConfig):
     labels: list[str] = Field(min_length=2, max_length=64, description="All labels there are")
     about: str = Field("the attitude towards it", min_length=1, description="What a label says, in words for the judge")
     variants: int = Field(2, ge=1, le=16, description="Asked for in each way; what fails a check is no variant")
-    pivots: list[str] = Field(
-        ["fr"], min_length=1, description="back_translation: languages to go over, by ISO 639-1 or English name"
+    pivots: list[WrittenIn] = Field(
+        ["fr"], min_length=1, description="back_translation: languages to go over, by ISO 639 or English name"
     )
     share: float = Field(1.0, gt=0, le=1, description="Share of the training rows that is drawn, by seed")
     change: float = Field(

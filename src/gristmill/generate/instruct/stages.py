@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from gristmill.core import stage
 from gristmill.core.records import Draft, Sample
 from gristmill.core.stage import Role, Stage, StageConfig
+from gristmill.generate.languages import WrittenIn
 
 EvolvingWay = Literal["constraints", "deepen", "concrete", "steps", "breadth"]
 
@@ -17,10 +18,8 @@ class RowWriterConfig(StageConfig):
     """What the kinds of this family have in common that let a model write from rows."""
 
     model: Role = Field(description="The role that writes")
-    language: str | None = Field(
-        None,
-        min_length=2,
-        description="Language to write in: ISO 639-1 or an English name; the row's `language`, else English",
+    language: WrittenIn | None = Field(
+        None, description="Language to write in: ISO 639 or an English name; the row's `language`, else English"
     )
     temperature: float = Field(0.8, ge=0, le=2, description="Sampling temperature")
 
@@ -63,10 +62,9 @@ class MagpieConfig(StageConfig):
         min_length=1,
         description="Of a model behind an address: the text with which its template opens a user's turn",
     )
-    language: str | None = Field(
+    language: WrittenIn | None = Field(
         None,
-        min_length=2,
-        description="Language of the instructions, ISO 639-1 or an English name: said at the end of each system "
+        description="Language of the instructions, ISO 639 or an English name: said at the end of each system "
         "message, and in the rows' column `language`. An `opening` has to say it itself",
     )
     words: int = Field(200, ge=5, description="Longest instruction")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from gristmill.core import stage
 from gristmill.core.records import Draft, Sample
 from gristmill.core.stage import Stage, StageConfig
+from gristmill.generate.languages import WrittenIn
 from gristmill.generate.tables.columns import AnyColumn, in_order, names_in
 
 
@@ -44,7 +45,7 @@ class SampleConfig(StageConfig):
         None, min_length=1, description="chat: the column with a list of what user and assistant say in turn"
     )
     sample_kind: str | None = Field(None, min_length=1, description="`kind` of the samples; the stage's name")
-    language: str = Field("en", pattern=r"^[a-z]{2}$", description="Of rows that have no column `language`: ISO 639-1")
+    language: WrittenIn = Field("en", description="Of rows that have no column `language`: ISO 639 or an English name")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
