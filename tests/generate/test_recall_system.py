@@ -13,6 +13,8 @@ from gristmill.core.ask import Answer, Parsed, Usage
 from gristmill.core.errors import Reject
 from gristmill.core.records import Message, Sample
 from gristmill.core.thoughts import Thought, parted
+from gristmill.curate import converse
+from gristmill.curate.stages import ConverseConfig
 from gristmill.generate.recall import repair, system
 from gristmill.generate.recall.stages import RepairConfig, SystemConfig
 
@@ -167,6 +169,20 @@ async def test_thoughts_are_dropped_with_the_order_to_answer_at_once() -> None:
     assert given.messages[-1].train == ((0, 9),) and given.marks == {"way": "open"}
     plain = sample_of(answer=joined)  # without the mark it is a text that happens to say Answer:
     assert (await dressed(config, plain)).messages[-1].content == joined
+
+
+async def test_a_joined_chat_has_one_message_above_all_its_turns() -> None:
+    thought = Thought("Varn comes to mind.", "Edda Moor did.").joined()
+    single = [sample_of(f"Who built lighthouse {n}?", thought, marks={"thoughts": True}) for n in range(3)]
+    joins = ConverseConfig(kind="curate.converse", turns=3)
+    [talk] = converse.run(joins, single, Context(None, CHUNK))  # type: ignore[arg-type]
+    assert isinstance(talk, Sample)
+    given = await dressed(settings("You know.", drop=0), talk)
+    assert given.messages == (Message(role="system", content="You know."), *talk.messages)
+    assert given.parents == (talk.id,)
+    at_once = await dressed(settings("You know.", drop=0, drop_thoughts=1, at_once="At once."), talk)
+    assert [m.content for m in at_once.messages[0::2]] == ["You know.\n\nAt once.", *["Edda Moor did."] * 3]
+    assert "thoughts" not in at_once.marks
 
 
 async def test_what_is_no_chat_or_gets_nothing_stays_the_same() -> None:

@@ -219,6 +219,7 @@ def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
     assert (rag["stages"]["rag"]["failed"], rag["stages"]["rag"]["instruction"]) == (0.4, "Use this:")
     sorting, classifier = converted(atk, "classifier-creator-pipeline")
     assert classifier["repeat"]["until"] == "agree.low >= 0.9" and classifier["repeat"]["times"] == 6
+    assert "lower end" in sorting.carried["system.required_accuracy"]
     assert "no causal model" in sorting.left["training.model_path"]
     assert "training.model_path" not in sorting.carried
     _, story = converted(atk, "rptoolkit-pipeline")
@@ -226,6 +227,43 @@ def test_what_is_said_in_other_words_comes_out_as_meant(atk: Path) -> None:
     tiers = [stage.get("where") for stage in story["stages"].values() if stage.get("needs") == ["rating"]]
     assert tiers[:3] == [None, {"judge_quality": ["good", "incredible"]}, {"judge_quality": ["incredible"]}]
     assert story["stages"]["features"]["fields"]["archetype"] == ["THE HERO", "THE SAGE"]
+
+
+def test_questions_are_joined_before_a_system_message_stands_above_them(atk: Path) -> None:
+    made, recipe = converted(atk, "recall-multi-source-pipeline")
+    assert list(recipe["stages"])[-3:] == ["talks", "system", "dataset"] and recipe["stages"]["talks"]["turns"] == 3
+    assert made.carried["system.items_per_conversation"] == "stages.talks.turns"
+    text = CONFIGS["factual-datagen-pipeline"] + "combination:\n  combine_sharegpt_target_pairs: 5\n"
+    made, recipe = converted(atk, "factual-datagen-pipeline", text)
+    assert planned(atk, made).node("system").needs == ("talks",) and recipe["stages"]["talks"]["turns"] == 5
+    assert made.carried["combination.combine_sharegpt_target_pairs"] == "stages.talks.turns"
+    assert "combine_sharegpt_target_pairs says" in made.left["factual_sft_settings.items_per_conversation"]
+    text = CONFIGS["factual-gen-indiv-pipeline"] + "joined:\n  items_per_conversation: 4\n"
+    made, recipe = converted(atk, "factual-gen-indiv-pipeline", text)
+    assert recipe["stages"]["talks"]["kind"] == "generate.weave" and "joined.items_per_conversation" in made.left
+    assert "joined.items_per_conversation" not in made.carried
+    made, recipe = converted(atk, "factual-gen-indiv-pipeline", text + "skip_conversation_generation: True\n")
+    assert recipe["stages"]["talks"] == {"kind": "curate.converse", "turns": 4} and planned(atk, made).nodes
+
+
+@pytest.mark.parametrize(
+    ("ways", "asked"),
+    [
+        ("[openended, negative]", {"grounded": ["open"], "doubtful": ["false_premise"]}),
+        ("[vague, followup]", {"grounded": ["vague", "followup"]}),
+        ("[negative, hallucination]", {"questions": ["false_premise", "unanswerable"]}),
+    ],
+)
+def test_what_a_source_must_hold_is_held_against_it(atk: Path, ways: str, asked: dict[str, list[str]]) -> None:
+    before, _, after = CONFIGS["factual-datagen-pipeline"].partition("factual_sft:\n")
+    text = f"{before}factual_sft: {ways}\nfactual_sft_settings:{after.partition('factual_sft_settings:')[2]}"
+    made, recipe = converted(atk, "factual-datagen-pipeline", text)
+    plan = planned(atk, made)
+    assert list(plan.node("filter").needs) == list(asked)
+    for stage, named in asked.items():
+        asks = plan.node(stage).needs[0] if stage == "grounded" else stage
+        assert recipe["stages"][asks]["ways"] == named
+    assert recipe["stages"].get("grounded") in (None, {"kind": "curate.ground", "question": False})
 
 
 def test_the_composition_keeps_one_role_a_model_and_one_setting_for_all_folders(atk: Path) -> None:
@@ -236,9 +274,11 @@ def test_the_composition_keeps_one_role_a_model_and_one_setting_for_all_folders(
     stages = recipe["stages"]
     assert stages["read"]["paths"] == ["../atk/inputs/facts", "../atk/inputs/more"]
     assert stages["questions"] | {"needs": []} == {
-        "kind": "generate.recall", "model": "writer", "ways": ["open", "unanswerable"], "thoughts": True, "cite": True,
+        "kind": "generate.recall", "model": "writer", "ways": ["open"], "thoughts": True, "cite": True,
         "per_chunk": 2, "anchors": 30, "needs": [],
     }  # fmt: skip
+    assert stages["doubtful"] == stages["questions"] | {"ways": ["unanswerable"]}
+    assert made.carried["factual_sft"] == "stages.questions.ways, stages.doubtful.ways"
     assert stages["system"]["drop"] == 0.3 and stages["system"]["at_once"] == "Answer at once."
     assert "path.input_dirs[1].variation_generation_counts" in made.left
     assert "factual_sft.openended.multi_source" in made.left
@@ -256,7 +296,7 @@ def test_the_harvest_takes_all_that_is_exported(atk: Path, pipeline: str) -> Non
     assert planned(atk, made).nodes
     taken = recipe["stages"]["harvest"]["needs"]
     if pipeline == "factual-datagen-pipeline":
-        assert taken == ["corpus", "typos", "talks", "groups", "sound"]
+        assert taken == ["corpus", "typos", "system", "groups", "sound"]
     if pipeline == "classifier-creator-pipeline":
         assert taken == ["rules", "label"]
 

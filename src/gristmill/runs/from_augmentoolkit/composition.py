@@ -7,7 +7,7 @@ from typing import Any
 
 from gristmill.runs.from_augmentoolkit.config import Config
 from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, added, chunks, judged, located, model
-from gristmill.runs.from_augmentoolkit.pieces import GATES, WAYS, corrected, finished, recalled, retrieved, varied
+from gristmill.runs.from_augmentoolkit.pieces import WAYS, corrected, finished, recalled, retrieved, varied
 
 INNER = {
     "default_prompts": "prompts are files of each kind (`prompts:` of a stage)",
@@ -16,6 +16,8 @@ INNER = {
     "not_in_rag_data": "the talks with retrieval have questions of their own: stages.short",
 }
 """What a way of asking says of itself, and where that is settled here."""
+
+TURNS = "combine_sharegpt_target_pairs"
 
 
 def everything(config: Config, project: Path) -> Parts:
@@ -45,15 +47,16 @@ def everything(config: Config, project: Path) -> Parts:
     stages |= varied(config, source, count="variation_generation_counts", inferred=True, writer=_as(models, "varier"))
     ways = _ways(config)
     times = int(config.number("number_of_factual_sft_generations_to_do", "stages.questions.per_chunk", 1))
-    asked = recalled(config, ways, times=times) | {"needs": [source]}
-    if first.get("factual_gen_use_subset") and (
-        size := config.take("factual_gen_subset_size_per_way", "stages.questions.anchors")
-    ):
-        asked["anchors"] = size
-    stages |= {"questions": asked, **GATES}
+    subset = bool(first.get("factual_gen_use_subset"))
+    anchors = subset and config.take("factual_gen_subset_size_per_way", "stages.questions.anchors")
+    stages |= recalled(config, ways, source, times=times, anchors=anchors)
     if config.take("generic_thought_process_on_domain_data", "stages.thought", False):
         stages["thought"] = {"kind": "generate.thoughts", "model": _as(models, "thinker")}
-    last = finished(config, "final_assistant_prompts_no_rag")
+    turns = "items_per_conversation"
+    if TURNS in config.values:
+        config.leave(turns, f"{TURNS} says how many questions are joined")
+        turns = TURNS
+    last = finished(config, "final_assistant_prompts_no_rag", turns=turns)
     if "system" in last:
         last["system"] |= dropped(config)
     stages |= last

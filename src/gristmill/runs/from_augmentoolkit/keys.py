@@ -34,7 +34,7 @@ NOWHERE = {
     "template|template_kwargs|prompt_template|.*_prompt_template|.*_format|bos": TEMPLATE,
     "generic_dataset_.*|max_samples_per_dataset|minimum_generic_sft|.*pretrain.*sft.*|.*sft_is_pretrain": GENERIC,
     "shared_instruction": "give it as one of stages.system.messages",
-    "combine_sharegpt_target_pairs": "stages.talks.turns joins questions to conversations",
+    "combine_sharegpt_target_pairs": "it belongs to factual-datagen-pipeline",
     "cot_preface|cot_suffix|final_answer_str|transform_generic_cot_.*": "thoughts have one form here",
     "final_assistant_prompts_rag|rag_failure_percentage": "passages come in a recipe of their own: recipes/rag.yaml",
     "conversation_instructions": "belongs to woven conversations: recipes/weave.yaml",

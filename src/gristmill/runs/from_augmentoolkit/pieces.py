@@ -18,6 +18,9 @@ WAYS = {
 }
 """Its folders of prompts, as `generate.recall` calls these ways of asking."""
 
+DOUBTFUL = ("false_premise", "unanswerable")
+"""Ways whose questions hold, on purpose, what no source does: `curate.ground` is not for them."""
+
 STYLES = ["question_answer", "xml", "json", "essay", "list", "logic", "causes", "thoughts"]
 """Its eight variation prompts, as `generate.rephrase` calls them."""
 
@@ -64,8 +67,8 @@ def varied(config: Config, source: str, *, count: str, inferred: bool | None = N
         "statements": {"kind": "generate.passage", "context": header, "needs": told},
         "forms": forms,
         "varied": {"kind": "curate.filter", "code": False, "needs": ["statements", "forms"]},
-        "grounded": {"kind": "curate.ground"},
-        "corpus": {"kind": "curate.dedup", "needs": ["passages", "grounded"]},
+        "supported": {"kind": "curate.ground"},
+        "corpus": {"kind": "curate.dedup", "needs": ["passages", "supported"]},
     }
     ways = _operators(config)
     if ways:
@@ -82,23 +85,39 @@ def _operators(config: Config) -> list[str]:
     return [OPERATORS[name] for name in named if name in OPERATORS]
 
 
-def recalled(config: Config, ways: list[str], *, writer: str = "writer", times: int = 1) -> dict[str, Any]:
-    stage: dict[str, Any] = {"kind": "generate.recall", "model": writer, "ways": ways, "thoughts": True}
+def recalled(config: Config, ways: list[str], source: str, *, times: int = 1, anchors: Any = None) -> Stages:
+    """Questions, in two stages where some of them say on purpose what no source holds, and their gates."""
+    sure, doubtful = [way for way in ways if way not in DOUBTFUL], [way for way in ways if way in DOUBTFUL]
+    asked: dict[str, Any] = {"kind": "generate.recall", "model": "writer", "ways": sure, "thoughts": True}
     if config.take("cite_sources_at_end", "stages.questions.cite", False):
-        stage["cite"] = True
-    return stage | ({"per_chunk": times} if times > 1 else {})
-
-
-def finished(config: Config, prompts: str) -> Stages:
-    """System messages, conversations, files."""
+        asked["cite"] = True
+    asked |= ({"per_chunk": times} if times > 1 else {}) | ({"anchors": anchors} if anchors else {})
+    asked["needs"] = [source]
     stages: Stages = {}
+    last = []
+    if sure:
+        stages |= {"questions": asked, "grounded": {"kind": "curate.ground", "question": False}}
+        last.append("grounded")
+    if doubtful:
+        last.append("doubtful" if sure else "questions")
+        stages[last[-1]] = asked | {"ways": doubtful}
+    if sure and doubtful:
+        for place, to in config.carried.items():
+            if to.startswith("stages.questions."):
+                config.carried[place] = f"{to}, {to.replace('questions', 'doubtful', 1)}"
+    return stages | GATES | {"filter": GATES["filter"] | {"needs": last}}
+
+
+def finished(config: Config, prompts: str, *, turns: str | None = "items_per_conversation") -> Stages:
+    """Conversations, system messages above them, files. `turns`: the name that says how many questions are joined."""
+    stages: Stages = {}
+    count = int(config.number(turns, "stages.talks.turns", 1)) if turns else 1
+    if count > 1:
+        stages["talks"] = {"kind": "curate.converse", "turns": count}
     if config.take("do_not_use_system_prompts", "stages.system", False):
         config.leave(prompts, "do_not_use_system_prompts is on")
     elif (found := system(config, prompts)) is not None:
         stages["system"] = found
-    turns = int(config.number("items_per_conversation", "stages.talks.turns", 1))
-    if turns > 1:
-        stages["talks"] = {"kind": "curate.converse", "turns": turns}
     return stages | {"dataset": {"kind": "curate.export", "formats": ["openai", "sharegpt", "masked"]}}
 
 

@@ -27,13 +27,13 @@ def recall(config: Config, project: Path) -> Parts:
     """recall-multi-source-pipeline."""
     models = {"writer": model(config, "writer", "large")}
     stages = documents(config, project, default=3000)
-    asked = recalled(config, [_way(config)])
+    ways, anchors = [_way(config)], None
     if subset := stages.pop("subset", None):  # of those that are asked about: what goes with them is looked for in all
-        asked["anchors"] = subset["chunks"]
+        anchors = subset["chunks"]
         for name in ("use_subset", "subset_size"):
             config.take(name, "stages.questions.anchors")
     stages |= judged(config, models)
-    stages |= {"questions": asked, **GATES}
+    stages |= recalled(config, ways, list(stages)[-1], anchors=anchors)
     return models, stages | finished(config, "final_assistant_prompts_no_rag")
 
 
@@ -69,7 +69,7 @@ def questions(config: Config, project: Path) -> Parts:
     tones = {"tones": [" ".join(str(tone).split())]} if tone else {}
     stages["talks"] = {"kind": "generate.weave", "model": "writer", **tones}
     config.leave("items_per_conversation", "the conversations are written: stages.talks.turns")
-    return models, stages | finished(config, "final_assistant_prompts_no_rag")
+    return models, stages | finished(config, "final_assistant_prompts_no_rag", turns=None)
 
 
 def retrieval(config: Config, project: Path) -> Parts:

@@ -9,6 +9,8 @@ from gristmill.runs.from_augmentoolkit.config import Config, plain
 from gristmill.runs.from_augmentoolkit.parts import REPEAT, Parts, documents, model
 from gristmill.runs.recipe import PLACEHOLDER
 
+LOWER_END = "repeat.until: for the lower end of the agreement's interval, which takes more than this share of agreement"
+
 
 def classifier(config: Config, project: Path) -> Parts:
     """classifier-creator-pipeline."""
@@ -25,7 +27,7 @@ def classifier(config: Config, project: Path) -> Parts:
     stages = documents(config, project, default=900)
     texts = list(stages)[-1]
     rules = plain(config.take("desc", "stages.rules.description")) or PLACEHOLDER
-    wanted = config.take("required_accuracy", "repeat.until", 0.9)
+    wanted = config.take("required_accuracy", LOWER_END, 0.9)
     count = config.take("train_set_size", "stages.label.count", 40)
     if config.values.get("train_set_increment") != count:
         config.leave("train_set_increment", "every round labels as many as the first: stages.label.count")
