@@ -158,6 +158,14 @@ def test_another_name_of_the_same_language_is_not_another_language(world: Any) -
     assert world.step(run, CONFIG, asked, world.context([nowhere])) == "name not in quote"
 
 
+def test_the_documents_that_an_answer_cites_are_no_claim(world: Any) -> None:
+    chunk = world.chunk("Anna Weber built the mill.", path="mills/1900.md")
+    ctx = world.context([chunk])
+    cited, other = (world.qa("Who built the mill?", f"Anna Weber ({path})", chunk) for path in (chunk.path, "1901.md"))
+    assert world.step(run, CONFIG, cited, ctx) == ""
+    assert world.step(run, CONFIG, other, ctx) == "number not in quote"
+
+
 def test_quotes_are_exact_in_any_language(world: Any) -> None:
     chunk = world.chunk("Anna Weber built the mill.")
     wrong = world.quote(chunk).model_copy(update={"start": 0, "end": 26})

@@ -21,8 +21,12 @@ def cited(reply: str, number: int) -> str:
 
 
 def uncited(reply: str, sample: Sample) -> str:
-    """What a reply claims: the number of the passage it cites is none of it."""
-    return re.sub(r" \[\d+\]$", "", reply) if sample.marks.get(MARK) == "found" else reply
+    """What a reply claims: the number of the passage it cites, or the paths of what it rests on, is none of it."""
+    if sample.marks.get(MARK) == "found":
+        return re.sub(r" \[\d+\]$", "", reply)
+    claimed, _, named = reply.rpartition(" (")
+    paths = {quote.path for quote in sample.quotes}
+    return claimed if claimed and {*named.removesuffix(")").split(", ")} <= paths and named.endswith(")") else reply
 
 
 def _place(chunk: Chunk) -> str:
