@@ -27,8 +27,8 @@ class GroundConfig(StageConfig):
     numbers: bool = Field(
         True,
         description="Every number of the answer stands in the quote (of a text: in its source). Where the source is in "
-        "another language, numbers in digits are all that is checked: its meaning is for `curate.judge`, "
-        "checks: [accurate]",
+        "another language, numbers in digits are all that is checked: the meaning is for `curate.judge`, by a rubric "
+        "that sees the source, as `accurate` does",
     )
     names: bool = Field(True, description="Every name of the answer stands in the quote or the question")
     question: bool = Field(True, description="The question's own names and numbers stand in the source, too")
