@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -20,12 +21,17 @@ from gristmill.core.prompt import read_prompt
 from gristmill.core.records import Chunk, Document, Draft, Quote, Record, Sample
 from gristmill.core.stage import Dropped
 from gristmill.core.thoughts import parted
+from gristmill.curate import ground
 from gristmill.generate.recall import neighbours, proof, write
 from gristmill.generate.recall.claims import falsified, numbered, says
 from gristmill.generate.recall.hints import names_of
 from gristmill.generate.recall.stages import WAYS, RecallConfig
 from gristmill.generate.recall.talk import ACCEPTANCES
 from gristmill.generate.source import Sentence
+from gristmill.runs.plan import make_plan
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "recall.yaml"
+WRITER = '{"provider": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m", "api_key": null}'
 
 OTHER_TEXT = (
     "The chapel of Varn was begun in 1688 by the engineer Olm Reed. Its bell weighs 310 kilograms. It has no roof."
@@ -230,6 +236,21 @@ async def test_every_way_gives_a_sample_with_quotes_copied_by_code(way: str) -> 
     if way == "comparison":
         assert {quote.path for quote in sample.quotes} == {"varn.md", "chapel.md"}
     assert all(message.train is (message.role == "assistant") for message in sample.messages)
+
+
+@pytest.mark.parametrize("way", ["open", "followup", "comparison"])
+async def test_the_grounding_gate_of_the_recipe_holds_its_answers_to_their_quotes(way: str) -> None:
+    recipe = make_plan(RECIPE, [f"models.writer={WRITER}"])
+    gate: Any = recipe.node("grounded").config
+    (asked,) = recipe.node("grounded").needs
+    assert way in recipe.settings(recipe.node(asked))["ways"] and asked not in recipe.node("filter").needs
+    sample, context = await written(config(way, ask="line", thoughts=True, cite=True, sources=2), line)
+    assert await ground.run(gate, sample, context) == [sample]
+    *before, last = sample.messages
+    invented = last.content.replace("Answer: ", "Answer: Brenda Quill did. ")
+    messages = (*before, last.model_copy(update={"content": invented}))
+    with pytest.raises(Reject, match="name not in quote"):
+        await ground.run(gate, sample.model_copy(update={"messages": messages}), context)
 
 
 async def test_thoughts_are_the_passages_word_for_word_before_the_answer() -> None:
