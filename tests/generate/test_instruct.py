@@ -230,7 +230,11 @@ async def test_what_evolved_into_nothing_is_a_reject(said: str) -> None:
 async def test_a_judge_ends_a_line_by_its_verdict(asks: str, more: str, why: str | None) -> None:
     def says(text: str, _: int) -> str:
         judged = text.startswith("First:")
-        return orjson.dumps({"asks": asks, "asks_more": more}).decode() if judged else text.rpartition("\n")[2] + " And say how."
+        return (
+            orjson.dumps({"asks": asks, "asks_more": more}).decode()
+            if judged
+            else text.rpartition("\n")[2] + " And say how."
+        )
 
     run = evolve.run(evolve_config(judge="writer"), row(instruction="Explain why boats float."), context(says))
     if why is None:
