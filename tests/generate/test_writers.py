@@ -117,6 +117,24 @@ async def test_a_line_that_fails_costs_only_itself() -> None:
     assert context.counts["lines with invalid answer"] >= 1
 
 
+async def test_fewer_questions_than_sentences_are_of_all_of_the_chunk() -> None:
+    chunk = chunk_of()
+    said = [sentence.text for sentence in source_of(chunk, Context(Recorder(""), chunk)).sentences]  # type: ignore[arg-type]
+
+    async def asked(per_chunk: int) -> list[int]:
+        recorder = Recorder("")
+        config = QaConfig(kind="generate.qa", model="writer", ask="line", per_chunk=per_chunk)
+        with pytest.raises(Reject, match="no usable question"):
+            await qa.run(config, chunk, Context(recorder, chunk))  # type: ignore[arg-type]
+        shown = [messages[-1].content for messages in recorder.asked]
+        return [next(n for n, text in enumerate(said) if f"Sentence: {text}" in each) for each in shown]
+
+    every = list(dict.fromkeys(await asked(64)))
+    assert len(every) >= 3 and await asked(1) == [every[len(every) // 2]]
+    some = await asked(len(every) - 1)
+    assert some == sorted(some) and some[0] == every[0] and some[-1] == every[-1] and len(set(some)) == len(every) - 1
+
+
 async def test_rewritings_of_a_whole_chunk_and_of_its_sentences() -> None:
     chunk = chunk_of()
     text = (

@@ -15,16 +15,17 @@ class Chosen:
 
 
 def choose(source: Source, *, most: int | None = None, per_sentence: int | None = None) -> list[Chosen]:
-    """Every sentence's best answer, then every sentence's second best, until there are enough; in reading order."""
+    """Every sentence's best answer, then every sentence's second best, until there are enough; in reading order. Of a
+    round that has more than are wanted still, some from all over the text."""
     picked = [_picked(sentence, source)[:per_sentence] for sentence in source.sentences]
-    rounds = max((len(spans) for spans in picked), default=0)
-    chosen = [
-        Chosen(sentence, spans[turn])
-        for turn in range(rounds)
-        for sentence, spans in zip(source.sentences, picked, strict=True)
-        if turn < len(spans)
-    ]
-    return sorted(chosen[:most], key=lambda each: (each.sentence.number, each.span.start))
+    chosen: list[Chosen] = []
+    for turn in range(max((len(spans) for spans in picked), default=0)):
+        best = [
+            Chosen(at, spans[turn]) for at, spans in zip(source.sentences, picked, strict=True) if turn < len(spans)
+        ]
+        wanted = len(best) if most is None else min(len(best), most - len(chosen))
+        chosen += [best[(2 * n + 1) * len(best) // (2 * wanted)] for n in range(wanted)]
+    return sorted(chosen, key=lambda each: (each.sentence.number, each.span.start))
 
 
 def _picked(sentence: Sentence, source: Source) -> list[AnswerSpan]:
