@@ -96,6 +96,8 @@ def test_another_verdict_is_another_sample(world: Any) -> None:
         rated("When was it built?", said, False),
         labelled(said, "tower"),
         labelled(said, "town"),
+        labelled(said, "town", spans=((4, 9),)),
+        labelled(said, "town", spans=((13, 19),)),
     ]
     same = [
         pair("When was it built?", f"{said} ", "Nobody knows that any more."),

@@ -20,7 +20,7 @@ from gristmill.curate.words import plain
 PERMUTATIONS, SEED = 128, 42
 RECALL = 0.999  # of pairs that lie exactly at the threshold; more alike ones are found almost surely
 SHORT_ANSWER = 12  # words
-LAYOUT = 1  # of sketches and digests, where they are kept for another run
+LAYOUT = 2  # of sketches and digests, where they are kept for another run
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -66,8 +66,10 @@ def _answers(sample: Sample) -> str:
 
 
 def _verdict(sample: Sample) -> str | bool | None:
-    """What is judged of it: a label, a rating, the answer that was not chosen. Another verdict is another sample."""
-    return sample.label or sample.desirable or plain("\n".join(m.content for m in sample.rejected))
+    """What is judged of it: a label and what it is about, a rating, the answer that was not chosen. Another verdict is
+    another sample."""
+    label = " ".join((sample.label, *(sample.text[start:end] for start, end in sample.spans)))
+    return label or sample.desirable or plain("\n".join(m.content for m in sample.rejected))
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:
