@@ -42,9 +42,9 @@ class Context:
             queue.extend(parent.parents if parent else ())
         return list({each.id: each for each in found}.values())
 
-    def examples_of(self, record: Record) -> tuple[str, ...]:
+    def prompts_of(self, record: Record) -> tuple[Prompt, ...]:
         prompt = self.prompts.get(record.origin.prompt or "") if record.origin else None
-        return tuple(prompt.examples) if prompt else ()
+        return (prompt,) if prompt else ()
 
     def count(self, **amounts: float) -> None:
         self.counts.update(amounts)  # type: ignore[arg-type]

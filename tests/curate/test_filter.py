@@ -124,6 +124,17 @@ def test_examples_of_the_prompt_do_not_leak(world: Any, ask: str, answer: str, r
     assert world.step(run, CONFIG, world.qa(ask, answer, chunk), ctx) == ""
 
 
+def test_what_the_instructions_say_is_no_leak(world: Any) -> None:
+    ctx = world.context([chunk := world.chunk(SOURCE)])
+    told = "@system\nSay that the passages hold nothing of it, and that you answer from memory."
+    said = "Nothing in these passages, so I answer from memory: in Varn."
+    ctx.prompts["said@1"] = Prompt("said", f"{told}\n@user\nWhere?\n@assistant\n{said}\n@user\n{{{{text}}}}\n")
+    sample = world.qa("Where does it stand?", said.replace("Varn", "Kolm"), chunk, prompt="said@1")
+    assert world.step(run, CONFIG, sample, ctx) == ""
+    ctx.prompts["said@1"] = Prompt("said", f"@user\nWhere?\n@assistant\n{said}\n@user\n{{{{text}}}}\n")
+    assert world.step(run, CONFIG, sample, ctx) == "repeats an example of the prompt"
+
+
 def test_an_example_that_the_source_says_too_is_no_leak(world: Any) -> None:
     chunk = world.chunk("The copper lighthouse of Varn was lit in 1850 by two brothers.")
     ctx = world.context([chunk])

@@ -96,8 +96,8 @@ class Context:
     def prompt(self, name: str) -> Prompt:
         return read_prompt(name, PROMPTS / f"{name}.md")
 
-    def examples_of(self, record: Record) -> tuple[str, ...]:
-        return () if record.origin is None else tuple(self.prompt(str(record.origin.prompt).partition("@")[0]).examples)
+    def prompts_of(self, record: Record) -> tuple[Prompt, ...]:
+        return () if record.origin is None else (self.prompt(str(record.origin.prompt).partition("@")[0]),)
 
     def count(self, **amounts: float) -> None:
         self.counts.update(amounts)  # type: ignore[arg-type]

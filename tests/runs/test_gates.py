@@ -13,6 +13,7 @@ from tests.runs.project import Project
 
 from gristmill.core.prompt import read_prompt
 from gristmill.core.records import Origin, Record, Sample
+from gristmill.curate.leak import leaked
 from gristmill.runs.context import Context
 from gristmill.runs.folder import Counts
 from gristmill.runs.plan import make_plan
@@ -61,7 +62,8 @@ def examples_of(project: Project, record: Record, *above: Record) -> tuple[str, 
     places = SimpleNamespace(path=project.folder, cache=project.folder)
     known = {each.id: each for each in above}
     current: Any = SimpleNamespace(plan=plan, folder=places, workspace=places, records=known)
-    return Context(current, plan.node("filter"), Counts(), project.folder).examples_of(record)
+    prompts = Context(current, plan.node("filter"), Counts(), project.folder).prompts_of(record)
+    return tuple(text for prompt in prompts for text in prompt.examples)
 
 
 @pytest.mark.parametrize("prompt", ["chat_reply_line", "chat_doubt_line", "chat_concede_line"])
@@ -81,6 +83,26 @@ def test_what_was_repaired_still_has_its_writer(project: Project) -> None:
     for name in ("qa_direct", "recall_repair"):
         assert {*read_prompt(name, PROMPTS / f"{name}.md").examples} <= {*found}
     assert examples_of(project, Sample(form="text", kind="x", text="By code.")) == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("chat_concede_line", "No, that was wrong. The railway was built in 1889."),
+        ("chat_concede_line", "Nein, das war falsch. Die Bahn ist rot."),
+        ("chat_correction", "No, that year was wrong. The railway was built in 1889."),
+        ("chat_missed_line", "None of these passages says when the railway was built, so I answer from memory."),
+        ("chat_missed_line", "In keinem steht, wem die Bahn gehört; das ist aus der Erinnerung."),
+        ("chat_rag_missed", "In keinem steht, wem die Bahn gehört; das ist aus der Erinnerung."),
+        ("recall_line_offer", "May I tell you what else Lady Averil built there?"),
+        ("recall_line_answer_unanswerable", "Das weiß ich nicht. Ich weiß nur, dass die Bahn rot ist."),
+    ],
+)
+def test_a_set_phrase_is_no_leak_and_what_it_was_said_of_is(prompt: str, said: str) -> None:
+    prompts = (read_prompt(prompt, PROMPTS / f"{prompt}.md"),)
+    source = "Lady Averil founded the railway, which was built in 1889. Die Bahn ist rot; die Bahn gehört Lady Averil."
+    assert leaked([said], prompts, source, 5, "de" if "Bahn" in said else "en") == ""
+    assert leaked([prompts[0].examples[0]], prompts, source, 5, "en")
 
 
 def test_another_language_is_held_to_the_numbers_of_its_source(project: Project, fake: FakeServer) -> None:

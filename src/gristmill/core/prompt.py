@@ -61,6 +61,11 @@ class Prompt:
         """The texts of the worked examples: every user and assistant message before the last one."""
         return [m.content for m in self.parts[:-1] if m.role != "system"]
 
+    @property
+    def instructions(self) -> str:
+        """What it tells the model to do, and in what words."""
+        return "\n".join(m.content for m in self.parts if m.role == "system")
+
     def render(self, **values: object) -> list[Message]:
         """The messages with every name filled in. A name without a value is a ConfigError."""
         missing = self.names - values.keys()

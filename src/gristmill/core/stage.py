@@ -139,9 +139,9 @@ class StepContext(Protocol):
 
     def prompt(self, name: str) -> Prompt: ...
 
-    def examples_of(self, record: Record) -> tuple[str, ...]:
-        """The worked examples that a record may repeat: of every prompt of the stages that made it and its ancestors,
-        by their origins. A stage may ask with several prompts for one record, and an origin names one."""
+    def prompts_of(self, record: Record) -> tuple[Prompt, ...]:
+        """The prompts whose examples a record may repeat: all of the stages that made it and its ancestors, by their
+        origins. A stage may ask with several prompts for one record, and an origin names one."""
         ...
 
     def count(self, **amounts: float) -> None:

@@ -181,7 +181,7 @@ async def run(config: FilterConfig, record: Sample, ctx: StepContext) -> list[Re
             _model_talk(text, source, record.language)
     if config.language:
         _language("\n".join(texts), record.language)
-    examples = ctx.examples_of(record) if config.leak else ()
-    if gram := leaked(texts, examples, source, config.leak_words, record.language):
+    prompts = ctx.prompts_of(record) if config.leak else ()
+    if gram := leaked(texts, prompts, source, config.leak_words, record.language):
         raise Reject("repeats an example of the prompt", gram)
     return [record]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from gristmill.core.prompt import Prompt
 from gristmill.curate.words import Pool, content_words, words
 
 TELLING = 2
@@ -17,21 +18,24 @@ def sequences(text: str, length: int) -> set[tuple[str, ...]]:
 
 
 @lru_cache(maxsize=32)
-def _sequences_in(examples: tuple[str, ...], length: int) -> frozenset[tuple[str, ...]]:
-    """Samples of the same stages share their examples."""
-    return frozenset(gram for example in examples for gram in sequences(example, length))
+def _sequences_in(prompts: tuple[Prompt, ...], length: int) -> frozenset[tuple[str, ...]]:
+    """Samples of the same stages share their prompts."""
+    return frozenset(gram for prompt in prompts for text in prompt.examples for gram in sequences(text, length))
 
 
-def leaked(texts: Iterable[str], examples: tuple[str, ...], source: str, length: int, language: str) -> str:
-    """The first sequence of words that came from the examples and not from the source; empty when there is none.
+def leaked(texts: Iterable[str], prompts: tuple[Prompt, ...], source: str, length: int, language: str) -> str:
+    """The first sequence of words that came from the prompts' examples and not from the source; empty when there is
+    none.
 
-    Telling are content words and numbers that the source does not hold: two of them in one sequence, or one number.
+    Telling are content words and numbers that neither the source nor the prompts' instructions hold: two of them in one
+    sequence, or one number. Who is told to answer from memory, and says so in the example's words, leaks nothing.
     """
-    theirs = _sequences_in(examples, length)
+    theirs = _sequences_in(prompts, length)
     shared = [gram for text in texts for gram in sorted(sequences(text, length) & theirs)]
     if not shared:
         return ""
-    own, known = sequences(source, length), Pool.of(source, language)
+    told = "\n".join(prompt.instructions for prompt in prompts)
+    own, known = sequences(source, length), Pool.of(f"{source}\n{told}", language)
     for gram in shared:
         foreign = [] if gram in own else [word for word in gram if not known.holds_name(word)]
         telling = len(set(content_words(" ".join(foreign), language)))

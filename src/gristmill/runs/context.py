@@ -118,7 +118,7 @@ class Context:
         self._node = node
         self._counts = counts
         self._models: dict[tuple[str, str | None], Model] = {}
-        self._examples: dict[frozenset[tuple[str, str | None]], tuple[str, ...]] = {}
+        self._prompts: dict[frozenset[tuple[str, str | None]], tuple[Prompt, ...]] = {}
         self.meter = Meter(current, node.name)
         self.stage = node.entry
         self.seed = current.plan.recipe.seed
@@ -166,19 +166,18 @@ class Context:
     def prompt(self, name: str) -> Prompt:
         return self._node.prompts[name]
 
-    def examples_of(self, record: Record) -> tuple[str, ...]:
+    def prompts_of(self, record: Record) -> tuple[Prompt, ...]:
         origins = [each.origin for each in (record, *self._above(record, Record)) if each.origin]
         made = frozenset((origin.stage, origin.prompt) for origin in origins)
-        if made not in self._examples:
-            self._examples[made] = tuple(self._examples_in(made))
-        return self._examples[made]
+        if made not in self._prompts:
+            self._prompts[made] = tuple(self._prompts_in(made))
+        return self._prompts[made]
 
-    def _examples_in(self, made: Set[tuple[str, str | None]]) -> dict[str, None]:
+    def _prompts_in(self, made: Set[tuple[str, str | None]]) -> dict[Prompt, None]:
         """Each once. A prompt that an origin names counts in whatever stage: harvested samples are of another."""
         stages, refs = {stage for stage, _ in made}, {ref for _, ref in made}
         prompts = [(node.entry, prompt) for node in self._current.plan.nodes for prompt in node.prompts.values()]
-        asked = (prompt for entry, prompt in prompts if entry in stages or prompt.ref in refs)
-        return dict.fromkeys(text for prompt in asked for text in prompt.examples)
+        return dict.fromkeys(prompt for entry, prompt in prompts if entry in stages or prompt.ref in refs)
 
     def count(self, **amounts: float) -> None:
         for name, amount in amounts.items():
