@@ -26,7 +26,8 @@ from gristmill.runs.folder import RunFolder
 from gristmill.runs.source import read_source
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-MODEL = os.environ.get("MODEL", "smollm2-135m-instruct")
+EMBEDDED = "smollm2-135m-instruct"
+MODEL = os.environ.get("MODEL", EMBEDDED)
 EMPTY = 3  # exit code: an input, or what was left of it, is not enough
 SMALL: dict[str, dict[str, Any]] = {
     "ingest.subset": {"chunks": 2},
@@ -75,7 +76,8 @@ def small(path: Path, vectors: str) -> Iterator[str]:
     local = {"provider": "local", "model": MODEL, "context": 4096, "concurrency": 2}
     embedder = {"provider": "openai", "base_url": vectors, "model": "local"}
     for role, embeds in remote(data).items():
-        yield f"models.{role}={json.dumps(embedder if embeds else local)}"
+        spec = {**local, "model": EMBEDDED} if role == "other" else local  # a second writer is to differ from the first
+        yield f"models.{role}={json.dumps(embedder if embeds else spec)}"
     for name, stage in data["stages"].items():
         kind = str(stage["kind"])
         values: dict[str, Any] = dict(SMALL.get(kind, {}))
