@@ -43,7 +43,7 @@ async def test_the_worked_example_of_every_style_would_pass_the_gates_itself(sty
     (sample,), _ = await rewritten(answer, chunk, styles=[style])
     assert sample.text == answer and sample.quotes[0].text == text
     context: Any = Context(None, chunk)
-    context.examples_of = lambda _: ()
+    context.prompts_of = lambda _: ()
     assert await ground.run(GroundConfig(kind="curate.ground"), sample, context) == [sample]
     marked_up = style in ("xml", "json")
     assert await gate.run(FilterConfig(kind="curate.filter", code=not marked_up), sample, context) == [sample]
