@@ -63,7 +63,9 @@ class FilterConfig(StageConfig):
     model_talk: bool = Field(True, description="No 'As an AI ...' that the source does not hold")
     language: bool = Field(True, description="Written in the language it is marked with, where that can be told")
     answer_in_question: bool = Field(False, description="Drop a question that already says its answer")
-    leak: bool = Field(True, description="No wording of the prompt's examples that the source does not hold")
+    leak: bool = Field(
+        True, description="No wording of the prompts' examples that neither the source nor their instructions hold"
+    )
     leak_words: int = Field(5, ge=3, le=20, description="Length of the word sequences compared with the examples")
 
 
