@@ -107,6 +107,28 @@ def test_check_advises_to_look_for_private_data_behind_a_harvest_again(project: 
     assert advice(plan(project, stages | {"again": {"kind": "curate.pii"}})) == []
 
 
+def test_check_says_what_the_gate_cannot_read_of_a_translation(project: Project) -> None:
+    stages = {name: LOOP[name] for name in ("read", "chunks")}
+    stages |= {
+        "qa": {"kind": "generate.qa", "model": "writer", "language": "German"},
+        "ground": {"kind": "curate.ground"},
+    }
+    models = {"writer": {"provider": "openai", "base_url": "https://llm.example.org/v1", "model": "m"}}
+    [said] = advice(plan(project, stages, models=models))
+    assert said.startswith("ground can compare numbers alone where qa writes German")
+    judged = stages | {"judge": {"kind": "curate.judge", "model": "writer", "checks": ["accurate"]}}
+    assert advice(plan(project, judged, models=models)) == []
+    assert advice(plan(project, stages | {"qa": stages["qa"] | {"language": None}}, models=models)) == []
+
+
+def test_check_says_that_rounds_write_their_files_anew(project: Project) -> None:
+    stages = LOOP | {"files": {"kind": "curate.export", "name": "files", "needs": ["kept"]}}
+    rounds = {"times": 2, "until": "coverage.covered >= 0.8"}
+    [said] = advice(plan(project, stages, repeat=rounds | {"stages": ["gaps", "cloze", "kept", "coverage", "files"]}))
+    assert said.startswith("files writes its files anew in every round")
+    assert advice(plan(project, stages, repeat=rounds | {"stages": ["gaps", "cloze", "kept", "coverage"]})) == []
+
+
 def test_a_model_that_another_training_begins_with_is_kept_apart_too(project: Project) -> None:
     project.write("exam.jsonl", json.dumps({"question": "Who?", "answers": ["Harm"], "document": "orvale.md"}))
     stages = trained(apart=False)

@@ -277,6 +277,9 @@ def test_the_composition_keeps_one_role_a_model_and_one_setting_for_all_folders(
         "kind": "generate.recall", "model": "writer", "ways": ["open"], "thoughts": True, "cite": True,
         "per_chunk": 2, "anchors": 30, "needs": [],
     }  # fmt: skip
+    assert (
+        made.carried["path.input_dirs[0].factual_gen_use_subset"] == "stages.questions.anchors, stages.doubtful.anchors"
+    )
     assert stages["doubtful"] == stages["questions"] | {"ways": ["unanswerable"]}
     assert made.carried["factual_sft"] == "stages.questions.ways, stages.doubtful.ways"
     assert stages["system"]["drop"] == 0.3 and stages["system"]["at_once"] == "Answer at once."

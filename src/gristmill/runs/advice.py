@@ -9,11 +9,12 @@ from gristmill.llm.spec import StageSpec
 from gristmill.runs.plan import Node, Plan
 
 APART = "curate.decontaminate"
+GROUND, JUDGE, EXPORT = "curate.ground", "curate.judge", "curate.export"
 HARVEST, PRIVATE = "generate.harvest", ("curate.pii", "curate.secrets")
 
 
 def advice(plan: Plan) -> list[str]:
-    return [*_taught_to_the_exam(plan), *_harvested_as_asked(plan)]
+    return [*_taught_to_the_exam(plan), *_harvested_as_asked(plan), *_translated_unread(plan), *_last_files(plan)]
 
 
 def _taught_to_the_exam(plan: Plan) -> Iterator[str]:
@@ -46,6 +47,27 @@ def _harvested_as_asked(plan: Plan) -> Iterator[str]:
                     f"{harvest.entry} takes prompts as they were asked, not as {kind} left the records: put "
                     f"`{{kind: {kind}}}` behind it."
                 )
+
+
+def _translated_unread(plan: Plan) -> Iterator[str]:
+    """What is written in another language goes through a gate that can compare numbers alone, and past no judge."""
+    for ground in [node for node in plan.nodes if node.kind == GROUND and node.round < 2]:
+        near = [*_before(plan, ground), *(node for node in plan.nodes if ground in _before(plan, node))]
+        if any(node.kind == JUDGE for node in near):
+            continue
+        for node in near:
+            language = getattr(node.config, "language", None)
+            if language and node.kind.startswith("generate.") and node in _before(plan, ground):
+                yield (
+                    f"{ground.entry} can compare numbers alone where {node.entry} writes {language} of documents in "
+                    f"another language: ask a `{{kind: {JUDGE}}}` whether the source supports the sample."
+                )
+
+
+def _last_files(plan: Plan) -> Iterator[str]:
+    for node in plan.nodes:
+        if node.round == 1 and node.kind == EXPORT:
+            yield f"{node.entry} writes its files anew in every round of `repeat`: put it behind the rounds."
 
 
 def _trained(plan: Plan, exam: Node) -> set[str]:

@@ -47,7 +47,7 @@ def everything(config: Config, project: Path) -> Parts:
     stages |= varied(config, source, count="variation_generation_counts", inferred=True, writer=_as(models, "varier"))
     ways = _ways(config)
     times = int(config.number("number_of_factual_sft_generations_to_do", "stages.questions.per_chunk", 1))
-    subset = bool(first.get("factual_gen_use_subset"))
+    subset = config.take("factual_gen_use_subset", "stages.questions.anchors", False)
     anchors = subset and config.take("factual_gen_subset_size_per_way", "stages.questions.anchors")
     stages |= recalled(config, ways, source, times=times, anchors=anchors)
     if config.take("generic_thought_process_on_domain_data", "stages.thought", False):
