@@ -82,6 +82,20 @@ def test_invented_answers_are_dropped(world: Any, source: str, answer: str, reas
 
 
 @pytest.mark.parametrize(
+    ("question", "answer", "reason"),
+    [
+        ("What honey do the bees keep?", "The bees keep dark honey.", "answer not in quote"),
+        ("In what do the bees keep honey?", "The bees keep honey in hives of clay.", ""),
+        ("Do the bees keep honey?", "The bees keep honey.", ""),  # it adds nothing
+    ],
+)
+def test_the_words_of_the_question_prove_nothing(world: Any, question: str, answer: str, reason: str) -> None:
+    assert (
+        verdict(world, "The people there keep bees in hives made of clay.", question, answer, question=False) == reason
+    )
+
+
+@pytest.mark.parametrize(
     ("source", "question", "answer", "reason"),
     [
         ("Die alten Mühlen wurden 1720 errichtet.", "Wann wurde die Mühle errichtet?", "Im Jahr 1720", ""),

@@ -78,7 +78,8 @@ def _array(schema: dict[str, Any], words: list[str], rng: random.Random, name: s
 def _string(schema: dict[str, Any], words: list[str], rng: random.Random) -> str:
     low, high = schema.get("minLength", 1), schema.get("maxLength", 120)
     start = rng.randrange(len(words))
-    text = " ".join((words * 2)[start : start + rng.randint(4, 10)])[:high].strip() or words[0][:high]
+    text = " ".join((words * 2)[start : start + rng.randint(4, 10)])
+    text = text if len(text) < high else text[:high].rpartition(" ")[0] or words[0][:high]  # whole words: it is done
     while len(text) < low:
         text += f" {rng.choice(words)}"
     return text[:high]

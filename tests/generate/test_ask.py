@@ -14,6 +14,8 @@ import pytest
 from tests.fakes.fixtures import FakeServer, fake_server
 from tests.runs.project import Project
 
+from gristmill.generate.answer_fields import FieldSchema, answer_model
+
 ROOT = Path(__file__).parents[2]
 PEOPLE = [
     {"name": "Ada", "letter": "the boat is late again today", "age": 36, "tags": ["sea", "boat"], "note": None},
@@ -81,6 +83,13 @@ def test_an_answer_in_parts_has_their_types(table: Table, server: FakeServer) ->
         assert row.items() >= person.items() and row.keys() == person.keys() | fields.keys()
         assert row["mood"] in ("glad", "cross") and 1 <= row["weight"] <= 5 and isinstance(row["json"], bool)
         assert isinstance(row["score"], float) and len(row["words"]) <= 3
+
+
+def test_a_text_that_its_bound_cut_off_is_no_answer() -> None:
+    parts = answer_model((("why", FieldSchema(maxLength=20)),))
+    assert parts.model_validate({"why": "It rained all night."[-20:]}) and parts.model_validate({"why": "It rained"})
+    with pytest.raises(ValueError, match="breaks off after 20 characters"):
+        parts.model_validate({"why": "It rained all the ni"})
 
 
 def test_samples_are_chats_without_the_examples(table: Table, server: FakeServer) -> None:

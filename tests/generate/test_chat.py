@@ -225,6 +225,7 @@ async def test_a_wrong_answer_is_never_learned_and_is_the_worse_of_a_pair() -> N
         {"wrong": "The tower of Varn is 41 metres tall, too."},
         {"right": "The tower of Varn is 14 metres tall."},
         {"doubt": "Is it not 41 metres?"},
+        {"doubt": "How tall is the tower of Varn?"},  # the question once more
         {"admission": "Sorry, it has 41 metres."},
         {"admission": "No, it is not 14 metres."},  # would be learned, and no source holds it
     ],
@@ -406,7 +407,8 @@ async def test_by_lines_a_turn_that_fails_is_left_out_and_one_turn_is_no_convers
         answer = re.findall(r"(?:Short answer|Answer, not to be said): (.*)", messages[-1].content)[-1]
         if answer in bad:
             return f"The answer {answer} stands in both." if "Person:" not in messages[-1].content else "No."
-        return f"That is {answer}." if "Person:" in messages[-1].content else "And what is it there?"
+        asks = "And who is it?" if answer == "Tam Hale" else "And what is it there?"
+        return f"That is {answer}." if "Person:" in messages[-1].content else asks
 
     context = world(said, draft)
     (sample,) = await weave.run(config, draft, context)
@@ -415,6 +417,9 @@ async def test_by_lines_a_turn_that_fails_is_left_out_and_one_turn_is_no_convers
     assert "Assistant: That is 41 metres." in context.model("writer").asked[2][-1].content  # type: ignore[attr-defined]
     with pytest.raises(Reject, match="no usable conversation"):
         await weave.run(config, draft, world(lambda m: said(m, bad=("912", "Tam Hale")), draft))
+    again = world(lambda m: said(m).replace("And who is it?", "The keeper. And what is it there?"), draft)
+    with pytest.raises(Reject, match="no usable conversation"):  # what was asked before is no turn
+        await weave.run(config, draft, again)
 
 
 @pytest.mark.parametrize("language", [None, "fr"])

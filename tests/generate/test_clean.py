@@ -105,7 +105,7 @@ async def test_what_is_no_correction_leaves_its_piece_alone() -> None:
     before = scanned()
     [after], context, _ = await cleaned(before, lambda text: mended(text) if "912" in text else f"Here it is: {text}")
     assert after.text == before.text.replace("Tlie", "The") and after.marks["corrected"] == {"pieces": 4, "kept": 3}
-    assert context.counts["pieces kept as they were: invalid answer"] == 3
+    assert context.counts["pieces kept as they were: add nothing"] == 3
 
 
 async def test_a_document_that_could_not_be_corrected_at_all_stays_as_it_was_beside_one_that_could() -> None:
@@ -192,6 +192,25 @@ def test_what_adds_or_drops_anything_is_refused(instead: dict[str, str], why: st
         check(RIGHT.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("What is left", "What is left?"),
+        ("They close at noon.", "They close at noon?"),
+        ('He says "stop" to him.', "He says stop to him."),
+        ("The mill (a ruin) is shut.", "The mill a ruin is shut."),
+    ],
+)
+def test_what_asks_and_what_is_quoted_stays(source: str, text: str) -> None:
+    with pytest.raises(ValueError, match="question mark"):
+        check(text, source=source)
+
+
+def test_what_is_broken_across_lines_is_joined_and_marks_are_read() -> None:
+    assert check("It runs without wind, not fast.", source="It runs with- out wind, not fast.")
+    assert check('He says "stop" to him.', source="He says ''stop'' to him.")
+
+
 @pytest.mark.parametrize(("was", "said"), [("now", "not"), ("north", "south"), ("the cat", "a cat"), ("cat", "dog")])
 def test_another_word_is_no_correction(was: str, said: str) -> None:
     with pytest.raises(ValueError, match=r"reword|add nothing"):
@@ -218,6 +237,8 @@ def test_text_that_is_broken_everywhere_is_left_alone() -> None:
         ("It is unlawful to swim in it.", "It is lawful to swim in it."),
         ("It is possible to swim in it.", "It is impossible to swim in it."),
         ("We saw Ann and her son there.", "We saw Anna and her son there."),
+        ("It stands no where it stood.", "It stands now here it stood."),
+        ("Kill him, not spare him.", "Kill him not, spare him."),
     ],
 )
 def test_signs_of_numbers_names_and_what_negates_are_not_touched(source: str, text: str) -> None:

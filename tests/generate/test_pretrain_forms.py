@@ -128,12 +128,14 @@ async def test_an_inferred_fact_rests_on_all_the_sentences_it_follows_from() -> 
         {"sentences": [2, 3], "statement": "The tower of the lighthouse is 41 metres tall."},
         {"sentences": [1, 1], "statement": "Edda Moor, an engineer, built the lighthouse at Varn."},
         {"sentences": [1, 2], "statement": "It is tall."},
+        {"sentences": [1, 3], "statement": "Edda Moor built the lighthouse. Its first keeper was Tam Hale."},
+        {"sentences": [1, 2], "statement": "The engineer Edda Moor of the lighthouse at Varn was 41."},
     ]
     (fact,), context = await inferred(said)
     assert fact.marks == {"inferred": True} and fact.statement == said[0]["statement"]
     assert fact.quote.text.startswith("The lighthouse at Varn") and fact.quote.text.endswith("on 3 May 1822.")
     assert DOCUMENT.text[fact.quote.start : fact.quote.end] == fact.quote.text
-    assert context.counts == {"facts that do not take several sentences": 2, "facts that do not stand alone": 1}
+    assert context.counts == {"facts that do not take several sentences": 4, "facts that do not stand alone": 1}
 
 
 async def test_in_another_language_an_inferred_fact_is_left_to_its_reader() -> None:

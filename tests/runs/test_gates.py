@@ -105,6 +105,16 @@ def test_a_set_phrase_is_no_leak_and_what_it_was_said_of_is(prompt: str, said: s
     assert leaked([prompts[0].examples[0]], prompts, source, 5, "en")
 
 
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [("the mason Pell Arden", True), ("in 1702", True), ("Pitch gold.", True), ("By the mason", False), ("No.", False)],
+)
+def test_a_short_answer_is_compared_whole(said: str, found: bool) -> None:
+    prompts = (read_prompt("recall_line_followup", PROMPTS / "recall_line_followup.md"),)
+    assert bool(leaked([said], prompts, "The railway was built in 1889 by a mason.", 5, "en")) == found
+    assert leaked([said], prompts, f"It is said: {said}", 5, "en") == ""
+
+
 def test_another_language_is_held_to_the_numbers_of_its_source(project: Project, fake: FakeServer) -> None:
     """The fake writer's German is made of the words of its prompt: names and nouns that no English document has."""
     asked = {

@@ -14,6 +14,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from gristmill.core.passages import MARK as RETRIEVAL
 from gristmill.core.records import Chunk, Message, Origin, Quote, Record, Sample, digest_of
 from gristmill.core.stage import PassContext, PassResult, samples
 from gristmill.core.thoughts import MARK as THOUGHTS
@@ -81,6 +82,8 @@ def _joined(
     taught = [about] if about else members
     quotes: dict[Quote, None] = {quote: None for sample in taught for quote in sample.quotes}
     marks = {name: members[0].marks[name] for name in ("split",) if name in members[0].marks}
+    if about and RETRIEVAL in about.marks:
+        marks[RETRIEVAL] = about.marks[RETRIEVAL]
     if any(sample.marks.get(THOUGHTS) for sample in taught):
         marks[THOUGHTS] = True
     return Sample(

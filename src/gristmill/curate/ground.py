@@ -108,22 +108,25 @@ def _missing_name(text: str, pool: Pool, language: str, *, openers: bool = True)
     return next((name for name in names if not pool.holds_name(fold(name))), "")
 
 
-def _share(text: str, pool: Pool, source: str, language: str) -> float:
-    """Share of a text's content words and numbers that the pool holds; 1 for a text without any."""
-    values, numerals = supported(source, language), _numerals(text, language)
-    held = [pool.holds(word) for word in content_words(text, language) if word not in numerals]
+def _share(text: str, rests_on: str, also: str, language: str) -> float:
+    """Share of a text's content words and numbers that its ground holds; 1 for a text without any. Words of the
+    question, `also`, count neither way: who repeats them tells nothing."""
+    pool, asked = Pool.of(rests_on, language), Pool.of(also, language)
+    values, numerals = supported(f"{rests_on}\n{also}", language), _numerals(text, language)
+    told = [word for word in content_words(text, language) if word not in numerals and not asked.holds(word)]
+    held = [pool.holds(word) for word in told]
     held += [not values.isdisjoint(number.values) for number in [*digits(text, language), *spelled(text, language)]]
     return sum(held) / len(held) if held else 1.0
 
 
 def _check_claims(text: str, rests_on: str, also: str, where: str, config: GroundConfig, language: str) -> None:
-    """`rests_on` must hold the numbers; the names and the content words may stand in `also` as well."""
+    """`rests_on` must hold the numbers; the names may stand in `also` as well, whose words prove nothing."""
     pool = Pool.of(f"{rests_on}\n{also}", language)
     if config.numbers and (number := unsupported(text, rests_on, language)):
         raise Reject(f"number not in {where}", number)
     if config.names and (name := _missing_name(text, pool, language)):
         raise Reject(f"name not in {where}", name)
-    share = _share(text, pool, f"{rests_on}\n{also}", language)
+    share = _share(text, rests_on, also, language)
     if share < config.share:
         raise Reject(f"answer not in {where}", f"{share:.0%} of its words: {text[:200]}")
 

@@ -25,19 +25,22 @@ def _sequences_in(prompts: tuple[Prompt, ...], length: int) -> frozenset[tuple[s
 
 def leaked(texts: Iterable[str], prompts: tuple[Prompt, ...], source: str, length: int, language: str) -> str:
     """The first sequence of words that came from the prompts' examples and not from the source; empty when there is
-    none.
+    none. A text of fewer words is one sequence.
 
     Telling are content words and numbers that neither the source nor the prompts' instructions hold: two of them in one
     sequence, or one number. Who is told to answer from memory, and says so in the example's words, leaks nothing.
     """
-    theirs = _sequences_in(prompts, length)
-    shared = [gram for text in texts for gram in sorted(sequences(text, length) & theirs)]
+    shared: list[tuple[str, ...]] = []
+    for text in texts:
+        size = min(length, len(words(text)))
+        shared += sorted(sequences(text, size) & _sequences_in(prompts, size))
     if not shared:
         return ""
     told = "\n".join(prompt.instructions for prompt in prompts)
-    own, known = sequences(source, length), Pool.of(f"{source}\n{told}", language)
+    known = Pool.of(f"{source}\n{told}", language)
     for gram in shared:
-        foreign = [] if gram in own else [word for word in gram if not known.holds_name(word)]
+        own = gram in sequences(source, len(gram))
+        foreign = [] if own else [word for word in gram if not known.holds_name(word)]
         telling = len(set(content_words(" ".join(foreign), language)))
         if telling >= TELLING or any(word[0].isdigit() for word in foreign):
             return " ".join(gram)

@@ -2,11 +2,12 @@
 
 `score: integer`, `label: [good, bad]` and `{type: array, items: string, maxItems: 5}` are the same language: JSON
 Schema's own words, with the two shortest forms written short. Text and lists always have an upper bound: an answer
-without one is cut off, not ended.
+without one is cut off, not ended. A text that its own bound cut off is no answer.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from functools import cache, partial
 from typing import Annotated, Any, Literal, Self
@@ -62,12 +63,16 @@ class FieldSchema(BaseModel):
 AnswerField = Annotated[FieldSchema, BeforeValidator(_long_form)]
 
 
+_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)*]*$")
 _PATTERNS = {"date": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "email": r"^[^@ ]+@[^@ ]+[.][A-Za-z]{2,}$"}
 
 
 def _checked(field: FieldSchema, text: str) -> str:
-    """What a schema cannot say: how many words, and whether there is such a day. ValueError tells the model."""
+    """What a schema cannot say: how many words, whether they end where a grammar made them end, and whether there is
+    such a day. ValueError tells the model."""
     counted(text, field.minWords, field.maxWords)
+    if len(text) >= field.maxLength and not _END.search(text):
+        raise ValueError(f"the text breaks off after {field.maxLength} characters: write fewer")
     if field.format == "date":
         date.fromisoformat(text)
     return text

@@ -96,8 +96,9 @@ async def correct(config: CleanConfig, record: Draft, ctx: StepContext) -> list[
             attempts=2,
         )
     except Reject as reject:
-        ctx.count(**{f"pieces kept as they were: {reject.reason}": 1})
-        return [record.marked(**{_REFUSED: reject.reason})]
+        why = reject.detail.partition(":")[0] if reject.reason == "invalid answer" else reject.reason
+        ctx.count(**{f"pieces kept as they were: {why}": 1})
+        return [record.marked(**{_REFUSED: why})]
     ctx.count(**{"pieces corrected" if parsed.value != text else "pieces that were right": 1})
     origin = Origin(stage=ctx.stage, prompt=prompt.ref, model=parsed.answer.model, calls=parsed.calls)
     data = {**record.data, "corrected": parsed.value}

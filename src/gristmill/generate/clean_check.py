@@ -2,8 +2,8 @@
 
 The letters of both texts are aligned (Ratcliff and Obershelp, as difflib does it), so that spaces, hyphens and case
 may come and go. Where letters differ, the difference must be one that a scanner makes: a letter or two in a word
-("tlie" and "the"), never a whole word. Names, numbers with their signs, and what negates are never touched: nobody can
-tell a correction from a change there.
+("tlie" and "the"), never a whole word. Names, numbers with their signs, what negates and what asks are never touched:
+nobody can tell a correction from a change there.
 """
 
 from __future__ import annotations
@@ -46,15 +46,35 @@ def check_correction(text: str, *, source: str, language: str, changed: float) -
         raise ValueError("keep the lines as they are, one for one")
     if (wanted := _figures(source)) != _figures(text):
         raise ValueError(f"keep every number as it is: {' '.join(wanted) or 'there is none'}")
+    if _signs(source) != _signs(text) or _quoted(text) < _quoted(source):
+        raise ValueError("keep every question mark, exclamation mark, bracket and quotation mark")
     if named := language not in _NAMES_NOUNS:
         _check_names(text, source)
     _check_letters(_Letters(text, named=named), _Letters(source, named=named), changed)
+    if _negated(source) != _negated(text):
+        raise ValueError("do not reword: keep what says no as it is, and the commas beside it")
     return text
 
 
 def _figures(text: str) -> list[str]:
     """Every number, and every sign that belongs to one, in order; one dash is as good as another."""
     return [part for part in _FIGURE.findall(text.translate(_DASHES)) if _is_figure(part)]
+
+
+def _signs(text: str) -> list[str]:
+    return [c for c in text if c in "?!()\u00bf\u00a1"]
+
+
+def _quoted(text: str) -> int:
+    """How many quotation marks there are; a scanner takes one for two apostrophes or two commas."""
+    return len(re.findall(r"[\"\u201c-\u201f\u00ab\u00bb]|''|,,", text))
+
+
+def _negated(text: str) -> list[str]:
+    """Words that negate, each with the comma before it and the one after it, be they broken across lines or not."""
+    whole = re.sub(r"(?<=[^\W\d_])-\s+(?=[^\W\d_])", "", text.casefold())
+    hits = (hit for hit in re.finditer(r"(,?)\s*([^\W\d_]+)\s*(?=(,?))", whole) if hit[2] in _NEGATIONS)
+    return ["".join(hit.groups()) for hit in hits]
 
 
 def _is_figure(part: str) -> bool:

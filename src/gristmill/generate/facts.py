@@ -1,7 +1,7 @@
 """Facts of a chunk. The model says which sentence states what; the quote and its place are copied by code.
 
 `inferred`: statements that no sentence makes alone. The quote reaches from the first sentence that a statement follows
-from to the last, and code refuses a statement that one of them already holds.
+from to the last, and code refuses a statement that one of them already holds, or that strings them together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gristmill.core.records import Chunk, Fact, Origin
 from gristmill.core.stage import StepContext
 from gristmill.generate.source import Sentence, Source
 from gristmill.generate.stages import FactsConfig
-from gristmill.generate.wording import check_statement, one_line, takes_all
+from gristmill.generate.wording import check_statement, is_one, one_line, takes_all
 from gristmill.generate.writer import Writer
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ async def _inferred_lines(writer: Writer, config: FactsConfig) -> list[Fact]:
         def check(text: str, used: list[Sentence] = pair) -> str:
             statement = check_statement(one_line(text))
             if not _follows(statement, used, writer):
-                raise ValueError("one sentence says that already: link what both say")
+                raise ValueError("write one sentence that links what both say: neither alone, nor one after the other")
             return statement
 
         written = await writer.line(prompt, pair[1], check, other=pair[0].text)
@@ -151,9 +151,12 @@ def _share(one: Sentence, other: Sentence, source: Source) -> bool:
 
 
 def _follows(statement: str, used: list[Sentence], writer: Writer) -> bool:
-    """Whether a statement takes several sentences. In another language than theirs that cannot be told by words."""
+    """Whether a statement is one sentence and takes several. In another language than theirs the second cannot be told
+    by words."""
+    if len(used) < 2 or not is_one(statement):
+        return False
     translated = writer.language.code != writer.source.chunk.language
-    return len(used) > 1 and (translated or takes_all(statement, [sentence.text for sentence in used]))
+    return translated or takes_all(statement, [sentence.text for sentence in used])
 
 
 def _fact(writer: Writer, statement: str, used: list[Sentence], origin: Origin) -> Fact:

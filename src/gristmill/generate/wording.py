@@ -6,6 +6,7 @@ The checks raise ValueError with words for the model, which it sees when it is a
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from gristmill.core.records import Span
@@ -158,11 +159,18 @@ def _words(text: str) -> list[str]:
 
 
 def takes_all(statement: str, said: list[str]) -> bool:
-    """Whether something of every sentence stands in a statement that none of them holds alone."""
+    """Whether something of every sentence stands in a statement that none of them holds alone. A bare number is nothing
+    of a sentence: it may have been put to what another one speaks of."""
     words = set(_words(statement)) - OPENERS
     held = [words & set(_words(sentence)) for sentence in said]
     beside = [set().union(*(other for other in held if other is not each)) for each in held]
-    return words not in held and all(each - others for each, others in zip(held, beside, strict=True))
+    own = [each - others for each, others in zip(held, beside, strict=True)]
+    return words not in held and all(any(not word[0].isdigit() for word in each) for each in own)
+
+
+def is_one(statement: str) -> bool:
+    """One sentence. A short word with a full stop ("Dr.", "No.") ends none."""
+    return not re.search(r"[^\W_]{3,}[.!?\u3002]\s+\S", statement)
 
 
 def check_rewriting(text: str, *, source: str, longest: float = 2) -> str:
@@ -189,6 +197,9 @@ def check_ends(text: str) -> str:
     said = [" ".join(_words(part)) for part in re.split(r"(?<=[.!?])\s+|\n", text)]
     if any(said.count(each) > 2 for each in said if each.count(" ") > 2):
         raise ValueError("you say the same again and again: say each thing once")
+    words = _words(text)
+    if any(count > 2 for count in Counter(tuple(words[n : n + 8]) for n in range(len(words) - 7)).values()):
+        raise ValueError("the same words stand there three times: say each thing once")
     return text
 
 

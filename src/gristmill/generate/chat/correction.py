@@ -47,15 +47,24 @@ class Corrected:
     origin: Origin
 
 
-def schema(answer: str) -> type[BaseModel]:
+def schema(answer: str, question: str) -> type[BaseModel]:
     """The right reply says the answer, the others don't."""
     text = Field(min_length=4, max_length=LONGEST_REPLY)
     right = Annotated[str, text, AfterValidator(lambda said: check_reply(said, answer))]
     silent = Annotated[str, text, AfterValidator(lambda said: check_silent(said, answer))]
+    doubt = Annotated[str, text, AfterValidator(lambda said: check_doubt(said, answer, question))]
     admission = Annotated[str, text, AfterValidator(lambda said: check_admission(said, answer))]
     return create_model(
-        "Correction", right=(right, ...), wrong=(silent, ...), doubt=(silent, ...), admission=(admission, ...)
+        "Correction", right=(right, ...), wrong=(silent, ...), doubt=(doubt, ...), admission=(admission, ...)
     )
+
+
+def check_doubt(text: str, answer: str, question: str) -> str:
+    """It answers to what was said: the question once again is no doubt."""
+    said = check_silent(text, answer)
+    if holds(question, said):
+        raise ValueError("do not ask the question once more: doubt what the assistant said")
+    return said
 
 
 def check_admission(text: str, answer: str) -> str:
@@ -96,7 +105,7 @@ async def _structured(writer: Writer, asked: Asked) -> Corrected:
     prompt = writer.ctx.prompt("chat_correction")
     parsed = await writer.model.structured(
         rendered(prompt, writer, asked),
-        schema(asked.answer),
+        schema(asked.answer, asked.question),
         max_tokens=_TOKENS,
         temperature=writer.config.temperature,
     )
@@ -108,7 +117,11 @@ async def _lines(writer: Writer, asked: Asked) -> Corrected:
     if right is None:
         raise Reject("no usable reply")
     wrong = falsified(right.text, asked, writer.source, writer.ctx.rng(asked.sample, "wrong"))
-    doubt = await around_line(writer, asked, writer.ctx.prompt("chat_doubt_line"), wrong=wrong)
+
+    def doubts(text: str, answer: str) -> str:
+        return check_doubt(text, answer, asked.question)
+
+    doubt = await around_line(writer, asked, writer.ctx.prompt("chat_doubt_line"), check=doubts, wrong=wrong)
     admission = await around_line(
         writer, asked, writer.ctx.prompt("chat_concede_line"), check=check_admission, wrong=wrong
     )

@@ -29,7 +29,7 @@ from gristmill.generate.chat.asked import (
     says,
 )
 from gristmill.generate.chat.stages import WeaveConfig
-from gristmill.generate.wording import one_line
+from gristmill.generate.wording import holds, one_line
 from gristmill.generate.writer import Writer
 
 LEAST = 2
@@ -163,7 +163,10 @@ async def _lines(writer: Writer, asked: list[Asked], tone: str) -> tuple[list[tu
             return check_answered(one_line(text), answer)
 
         def silent(text: str, answer: str = one.answer) -> str:
-            return check_silent(one_line(text), answer)
+            said = check_silent(one_line(text), answer)
+            if any(holds(said, turn.user) for _, turn in turns):
+                raise ValueError("that was asked before: say what comes next, alone")
+            return said
 
         question = await writer.line(user, one.sentence, silent, **values)
         if question is None:

@@ -10,6 +10,7 @@ _REMARK = re.compile(
     r"(?:^|\n)\s*[(\[*]*(?:note|ooc|author'?s note|anmerkung|remarque|nota)\b\s*(?::|[-\u2013]\s).*", re.I | re.S
 )
 _NARRATOR = ("narrator", "narration", "erzähler", "narrateur", "narrador")
+_SAID_BEFORE = 0.6  # of four words in a row; two replies of one person may open alike
 _USER = ("user", "{user}", "you")
 
 
@@ -28,24 +29,37 @@ def without_label(text: str, names: tuple[str, ...]) -> str:
 
 
 def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchange]:
-    """Up to the first message that is empty, too long, said before or speaks for the other side; and without a last
-    reply that breaks off."""
+    """Up to the first message that is empty, too long, mostly said before or speaks for the other side; and without a
+    last reply that breaks off."""
     kept: list[Exchange] = []
-    said: set[str] = set()
+    said: list[str] = []
     character = tuple(dict.fromkeys(part for part in (name, *name.split()) if part))
     for exchange in exchanges:
         user, reply = without_label(exchange.user, _USER), without_label(exchange.reply, character)
-        both = [" ".join(text.casefold().split()) for text in (user, reply)]
-        sound = all(both) and not said.intersection(both) and both[0] != both[1]
+        both = [" ".join(re.findall(r"\w+", text.casefold())) for text in (user, reply)]
+        sound = all(both) and not repeats(both[0], said) and not repeats(both[1], [*said, both[0]])
         if not sound or max(len(text.split()) for text in (user, reply)) > words:
             break
         if speaks_as(user, character) or speaks_as(reply, _USER):
             break
-        said.update(both)
+        said += both
         kept.append(Exchange(user, reply))
     while kept and not _END.search(kept[-1].reply):
         kept.pop()
     return kept
+
+
+def repeats(text: str, said: list[str]) -> bool:
+    """Whether a message was said before, as it is or but for a few words. A word or two may be said again, inside of
+    another message."""
+    runs = _runs(text)
+    known = {run for each in said for run in _runs(each)}
+    return text in said or (len(runs) > 1 and len(runs & known) > _SAID_BEFORE * len(runs))
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[n : n + 4]) for n in range(len(words) - 3)}
 
 
 def speaks_as(text: str, names: tuple[str, ...]) -> bool:

@@ -126,6 +126,6 @@ async def _next(teller: _Teller, before: Turn, sentence: Sentence) -> tuple[str,
     """The offer to tell a sentence, the question it may answer, and the answer."""
     shown = {"facts": teller.group.placed([sentence])}
     offer = await teller.line("offer", check_next, shown)
-    question = await teller.line("followup", check_next, {**shown, "before": before.answer})
+    question = await teller.line("followup", check_next, {**shown, "before": f"{before.answer} {offer}"})
     answer = await teller.answer("answer", question, [sentence], shown)
     return offer, Turn(question, answer, (sentence,))
