@@ -78,10 +78,13 @@ def small(path: Path, vectors: str) -> Iterator[str]:
     for role, embeds in remote(data).items():
         spec = {**local, "model": EMBEDDED} if role == "other" else local  # a second writer is to differ from the first
         yield f"models.{role}={json.dumps(embedder if embeds else spec)}"
+    kinds = {str(stage["kind"]) for stage in data["stages"].values()}
     for name, stage in data["stages"].items():
         kind = str(stage["kind"])
         values: dict[str, Any] = dict(SMALL.get(kind, {}))
-        if kind.startswith("train.") and kind != "train.tokenizer":
+        if kind == "ingest.rows" and "generate.label" in kinds:
+            values = {}  # its rounds draw the few that they label
+        if kind.startswith("train.") and kind not in ("train.tokenizer", "train.classify"):
             values = {"tokens": SHORT, "epochs": None, "steps": None}
             values = {key: value for key, value in values.items() if key == "tokens" or key in stage}
         for key, value in values.items():
@@ -127,7 +130,8 @@ def main() -> None:
                 folder = RunFolder(Path(outcome["folder"]))
                 print("\n".join(told(folder)), flush=True)
                 if os.environ.get("PAGES"):
-                    write_page(folder, path.stem, Path(os.environ["PAGES"]), model=Path(MODEL).stem)
+                    writer = Path(MODEL).stem if remote(read_source(path, None).data) else "code"
+                    write_page(folder, path.stem, Path(os.environ["PAGES"]), writer=writer)
             if code:
                 words = f"{outcome['error']} {outcome['hint']}" if outcome.get("error") else said.strip()[-600:]
                 print("    " + words.replace("\n", "\n    "), flush=True)

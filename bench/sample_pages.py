@@ -5,40 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from gristmill.core.passages import MARK as RETRIEVAL
 from gristmill.core.records import Draft, Message, Sample
 from gristmill.runs.folder import RunFolder
 
-MOST, WIDTH = 4, 3_000
+MOST, WIDTH = 6, 3_000
 """Samples of a page, and characters of each part."""
 
 
-def write_page(folder: RunFolder, recipe: str, to: Path, *, model: str) -> None:
+def write_page(folder: RunFolder, recipe: str, to: Path, *, writer: str) -> None:
     """`to/recipe.md`, from what the last stage that gives samples (or rows) gave."""
     found = _shown(folder)
-    told = f"Unedited, as {model} wrote them on a small input (`make recipes-1.5b`)."
+    told = f"Unedited, as {writer} wrote them on a small input (`make recipes-1.5b`)."
     body = "\n\n".join(found) if found else "None: everything was dropped. The funnel of the run says why."
     to.mkdir(parents=True, exist_ok=True)
     (to / f"{recipe}.md").write_text(f"# Samples of `recipes/{recipe}.yaml`\n\n{told}\n\n{body}\n", "utf-8")
 
 
 def _shown(folder: RunFolder) -> list[str]:
-    """One of each kind first: kinds in turn, until there are enough."""
-    for output in reversed(list(folder.outputs().values())):
+    """One of each sort first: sorts in turn, until there are enough."""
+    outputs = folder.outputs().values()
+    written = {record.id for output in outputs for record in output.only(Sample) if _written(record)}
+    for output in reversed(list(outputs)):
         records: list[Sample | Draft] = [*output.only(Sample)]
         records = records or [*output.only(Draft)]
         if records:
             known = {record.id: record for record in records}
-            kinds: dict[str, list[Sample | Draft]] = {}
-            for record in [record for record in records if _made(record)] or records:
-                kinds.setdefault(record.kind, []).append(record)
-            turns = [each[turn] for turn in range(MOST) for each in kinds.values() if turn < len(each)]
+            made = [record for record in records if _written(record) or not written.isdisjoint(record.parents)]
+            sorts: dict[tuple[str, ...], list[Sample | Draft]] = {}
+            for record in made or records:
+                sorts.setdefault(_sort(record), []).append(record)
+            turns = [each[turn] for turn in range(MOST) for each in sorts.values() if turn < len(each)]
             return [_page(record, known) for record in turns[:MOST]]
     return []
 
 
-def _made(record: Sample | Draft) -> bool:
+def _written(record: Sample | Draft) -> bool:
     """Whether it is a model's, or a variant made by code; not the text or the row that it was made from."""
     return "variant_of" in record.marks or bool(record.origin and record.origin.calls)
+
+
+def _sort(record: Sample | Draft) -> tuple[str, ...]:
+    """Of one kind those that another prompt made, or that something else was shown, are of another sort."""
+    prompt = record.origin.prompt if record.origin else None
+    return record.kind, prompt or "", str(record.marks.get(RETRIEVAL))
 
 
 def _page(record: Sample | Draft, known: dict[str, Sample | Draft]) -> str:

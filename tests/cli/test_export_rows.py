@@ -68,6 +68,18 @@ def test_a_table_has_a_column_for_each_name(project: Project, tmp_path: Path) ->
         }
 
 
+def test_an_exported_table_is_read_back_as_it_was(tmp_path: Path) -> None:
+    rows = [{"a": "first\rsecond", "b": "x"}, {"a": "\r", "b": "one\r\ntwo\nthree"}, {"a": 'a "quote", too', "b": "é"}]
+    project = Project(tmp_path)
+    project.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    for source, to in (("rows.jsonl", "csv"), ("csv/rows.csv", "jsonl")):
+        stages = {"rows": {"kind": "ingest.rows", "paths": [source]}}
+        project.write("recipe.yaml", yaml.safe_dump({"name": "table", "stages": stages}))
+        assert project.rejects(project.go(), "rows") == []
+        made = exported(project, tmp_path / to, to)
+    assert [json.loads(line) for line in made.read_text("utf-8").splitlines()] == rows
+
+
 def test_a_column_of_parquet_has_one_type(project: Project, tmp_path: Path) -> None:
     table = pq.read_table(exported(project, tmp_path / "out", "parquet"))
     types = {field.name: str(field.type) for field in table.schema}

@@ -160,6 +160,11 @@ def test_any_table_of_questions_is_a_benchmark(world: Any, tmp_path: Path) -> No
         list(read_benchmark(tmp_path / "h.jsonl"))
 
 
+def test_a_cell_of_a_benchmark_may_be_long(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"question,context\nWho rang the bell?,{'bell ' * 40_000}\n", "utf-8")
+    assert [asked.text for asked in read_benchmark(tmp_path / "a.csv")] == ["Who rang the bell?"]
+
+
 def test_an_answer_that_names_a_choice_says_nothing_by_itself(world: Any, tmp_path: Path) -> None:
     row = {"question": EXAM, "choices": ["12", "31", "312", "400"], "answer": 2}
     (tmp_path / "choices.jsonl").write_text(json.dumps(row), "utf-8")

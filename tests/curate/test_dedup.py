@@ -103,6 +103,31 @@ def test_exact_duplicates_name_the_first(world: Any) -> None:
     assert [(d.reason, d.detail) for d in found.dropped] == [("exact duplicate", f"of {pool[0].id}")]
 
 
+PUMP = "The pump of the lower lock was set to {} by the keeper before the long winter of the great flood began."
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "merged"),
+    [
+        ("-5 degrees", "5 degrees", False),
+        ("It speaks C.", "It speaks C++.", False),
+        ("x = a + b", "x = a - b", False),
+        ("if depth >= 3", "if depth < 3", False),
+        ("if a == b", "if a != b", False),
+        ("at a rate of 5 %", "at a rate of 5", False),
+        ("It is \U0001f600", "It is \U0001f621", False),
+        ("It lay at \u22125 then.", "It lay at -5 then.", True),
+        ("from 1914-1918", "from 1914 \u2013 1918", True),
+        ("**the** best well-known *one*", "the best well known one", True),
+        ("# Dues\n\n- boats\n- ships\n\n* * *\n> so it is", "Dues boats ships so it is", True),
+    ],
+)
+def test_a_sign_that_says_something_makes_another_text(world: Any, one: str, other: str, merged: bool) -> None:
+    for form in ("{}", PUMP):
+        found = dedup(world, texts(world, [form.format(one), form.format(other)]))
+        assert len(found.dropped) == merged, form
+
+
 def test_the_same_record_twice_is_one(world: Any) -> None:
     (sample,) = texts(world, ["The mill is old."])
     found = dedup(world, [sample, sample])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gristmill.core.prompt import Prompt
+from gristmill.core.records import Message
 from gristmill.curate.filter import run
 from gristmill.curate.stages import FilterConfig
 
@@ -31,6 +32,14 @@ def verdict(world: Any, ask: str, answer: str, source: str = SOURCE, language: s
         ("Who built the mill according to the text?", "Anna Weber", "question leans on its source"),
         ("What does the passage say of oak?", "the wheel", "question leans on its source"),
         ("What do the texts in Kolm say?", "nothing of it", ""),
+        ("Who is the author of the anthem of Kolm?", "Anna Weber", ""),
+        ("When was the author of “The Drowned Bell” born?", "in 1720", ""),
+        ("How long is the passage between Kolm and Varn?", "a mile", ""),
+        ("Who is the author of the text?", "Anna Weber", "question leans on its source"),
+        ("Who is the author of this passage?", "Anna Weber", "question leans on its source"),
+        ("According to the text, which wood is it?", "oak", "question leans on its source"),
+        ("According to the text which wood is it?", "oak", "question leans on its source"),
+        ("Who built the old mill?", "WHO built the old mill", "answer repeats its question"),
         ("Who built it?", "Anna Weber<|im_end|>", "role marker"),
         ("Who built it?", "Anna Weber\nUser: and then?", "role marker"),
         ("### Question: Who built it?", "Anna Weber", "role marker"),
@@ -76,6 +85,22 @@ def test_what_the_source_holds_is_no_defect(world: Any) -> None:
     assert verdict(world, "How does it speak?", "As an AI, it says.", "The robot says: as an AI I see.") == ""
     assert verdict(world, "How does it speak?", "As an AI, it says.", model_talk=False) == ""
     assert verdict(world, "What is sung at the mill?", "la la la la la la la la la", source) == ""
+
+
+def test_an_answer_that_repeats_its_question_is_dropped_where_nothing_else_asks_for_it(world: Any) -> None:
+    ctx = world.context([chunk := world.chunk(SOURCE)])
+    echo = world.qa("The wheel turns.", "the wheel turns", chunk, kind="ask")
+    system = Message(role="system", content="Correct the spelling.")
+    assert world.step(run, CONFIG, echo, ctx) == "answer repeats its question"
+    assert world.step(run, CONFIG, echo.model_copy(update={"desirable": False}), ctx) == ""
+    assert world.step(run, CONFIG, echo.model_copy(update={"messages": (system, *echo.messages)}), ctx) == ""
+
+
+def test_phrases_of_ones_own_lean_whatever_stands_after_them(world: Any) -> None:
+    own = {"en": ["the author"]}
+    asked = "Who is the author of the anthem of Kolm?"
+    assert verdict(world, asked, "Anna", leaning=own) == "question leans on its source"
+    assert verdict(world, "What does the text say?", "Anna", leaning=own) == ""
 
 
 def test_checks_can_be_set(world: Any) -> None:

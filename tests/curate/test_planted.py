@@ -16,8 +16,10 @@ from typing import Any
 import orjson
 import pytest
 from tests.curate.planted import LIKE, Planted, Row, plant
+from tests.curate.planted_questions import LEANING, SOUND, questions
 
 from gristmill.core.errors import Reject
+from gristmill.core.records import Chunk, Sample
 from gristmill.core.stage import Dropped
 from gristmill.curate.stages import STAGES
 
@@ -94,6 +96,34 @@ def test_finds_what_it_is_for_and_nothing_else(world: Any, each: Filter, seed: i
     assert len(missed) <= (1 - FOUND) * len(faulty), f"missed {len(missed)}:\n{shown(missed)}"
     assert len(wrong) <= FALSE * len(sound), f"dropped {len(wrong)} that are sound:\n{shown(wrong)}"
     assert len(alike) <= 0.1 * LIKE, f"dropped {len(alike)} that look alike:\n{shown(alike)}"
+
+
+def reasons(world: Any, samples: list[Sample], rows: Planted, *more: Chunk) -> dict[str, str]:
+    """Why the filter as it comes drops samples, by their questions or texts."""
+    (stage,) = STAGES["curate.filter"]
+    run = import_module(stage.code.partition(":")[0]).run
+    ctx = world.context([*rows.chunks, *more])
+    ctx.prompts[rows.prompt.ref] = rows.prompt
+    told = ((sample, world.step(run, stage.config(kind="curate.filter"), sample, ctx)) for sample in samples)
+    return {sample.text or sample.question: reason for sample, reason in told if reason}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_filter_with_all_its_checks_lets_sound_rows_through(world: Any, seed: int) -> None:
+    rows = planted(seed)
+    clean = [row.sample for row in rows.rows if not row.fault]
+    alike = list(questions(seed, SOUND, times=6))
+    for samples in (clean, [sample for _, sample in alike]):
+        gone = reasons(world, samples, rows, *(source for source, _ in alike))
+        assert len(gone) <= FALSE * len(samples), f"dropped {len(gone)} of {len(samples)} that are sound: {gone}"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_filter_finds_questions_that_lean(world: Any, seed: int) -> None:
+    asked = list(questions(seed, LEANING, times=6))
+    gone = reasons(world, [sample for _, sample in asked], planted(seed), *(source for source, _ in asked))
+    missed = [s.question for _, s in asked if gone.get(s.question) != "question leans on its source"]
+    assert len(missed) <= (1 - FOUND) * len(asked), f"missed {len(missed)} of {len(asked)}: {missed}"
 
 
 def test_the_rows_are_those_of_the_seed_and_a_duplicate_stays_behind_its_original() -> None:

@@ -168,6 +168,11 @@ def test_long_texts_without_spaces_are_read_once() -> None:
     assert met("字，" * 100_000) == set() and met("ab:" * 50_000 + " idiot") == {"insult"}
 
 
+@pytest.mark.parametrize("sign", "*'-_. ")
+def test_rules_of_stars_are_read_once(sign: str) -> None:
+    assert not met(f"Notes by the people\n{sign * 4000}\nthey {sign * 4000} are late")
+
+
 def test_own_lists_and_allowed_words(tmp_path: Path, world: Any) -> None:
     (tmp_path / "rivals.txt").write_text("# of the trade\nacme~\nmill … rival|competitor\n")
     config = SafetyConfig(kind="curate.safety", lists={"rivals": "rivals.txt"}, allow=["idiot"])

@@ -187,6 +187,73 @@ def test_unknown_samples_are_told(review: Any) -> None:
         review(lambda rows: rows.append({**rows[0], "decision": "approve"}))
 
 
+def filled(folder: Path, pool: list[Sample], change: Callable[[str], str]) -> Path:
+    """The sheet's own bytes, with what is changed in them."""
+    path = folder / "filled.csv"
+    _, table = write_sheet(pool, folder)
+    text = table.read_bytes().decode("utf-8-sig")
+    assert change(text) != text
+    path.write_bytes(change(text).encode("utf-8-sig"))
+    return path
+
+
+def read_back(path: Path, pool: list[Sample], world: Any) -> Any:
+    config = ReviewConfig(kind="curate.review", decisions=path.name)
+    return world.outcome(run(config, pool, world.context(folder=path.parent)))
+
+
+@pytest.mark.parametrize(
+    "text", ["first\rsecond", "\r", "a\r\nb\n\rc", "x" * 200_000], ids=["within", "alone", "mixed", "long"]
+)
+def test_the_sheet_as_it_is_written_comes_back_with_a_decision_alone(world: Any, tmp_path: Path, text: str) -> None:
+    pool = [chat("Who?", text), chat("Who keeps it?", "Bert", name="b")]
+    path = filled(tmp_path, pool, lambda said: said.replace(f"{pool[0].id},,", f"{pool[0].id},approve,"))
+    found = read_back(path, pool, world)
+    assert [sample.marks for sample in found.kept] == [{"review": "approve"}, {}] and not found.dropped
+    assert found.kept[0].messages == pool[0].messages
+
+
+def test_empty_rows_of_a_spreadsheet_are_passed_over_and_counted(world: Any, tmp_path: Path) -> None:
+    def left_behind(said: str) -> str:
+        first, second, *rest = said.replace(f"{POOL[0].id},,", f"{POOL[0].id},approve,").split("\r\n")
+        commas = "," * first.count(",")
+        return "\r\n".join([first, second, commas, *rest[:-1], f" {commas},,", commas, ""])
+
+    path = filled(tmp_path, POOL, left_behind)
+    assert [sample.marks for sample in read_back(path, POOL, world).kept] == [{"review": "approve"}, {}, {}, {}, {}]
+    path.write_text(path.read_text("utf-8-sig").replace("Bert", "Berta"), "utf-8")
+    with pytest.raises(InputError, match=r"filled\.csv, row 3: answer was changed"):
+        read_back(path, POOL, world)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"decision": "approve", "answer": ""}, "answer was changed, but not edited by decision"),
+        ({"answer": ""}, "answer was changed, but not edited by decision"),
+        ({"decision": "edit", "answer": ""}, "answer was emptied"),
+        ({"decision": "edit", "answer": "", "question": "Who, then?"}, "answer was emptied"),
+    ],
+)
+def test_an_emptied_text_is_a_slip(review: Any, row: Row, said: str) -> None:
+    def fill(rows: list[Row]) -> None:
+        rows[0] |= row
+        rows[1]["decision"] = "approve"
+
+    with pytest.raises(InputError, match=f"row 1: {said}"):
+        review(fill)
+
+
+def test_what_is_rejected_may_be_empty_and_a_column_that_is_gone_says_nothing(review: Any) -> None:
+    found = review(lambda rows: rows[0].update({"decision": "reject", "answer": ""}))
+    assert [drop.reason for drop in found.dropped] == ["rejected in review"]
+
+    def short(rows: list[Row]) -> None:
+        rows[:] = [{"id": row["id"], "decision": "approve"} for row in rows]
+
+    assert review(short).counts == {"approve": 5}
+
+
 words = st.text("ab \n,\"';=é語", min_size=1, max_size=30).filter(str.strip)
 
 

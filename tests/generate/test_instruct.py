@@ -124,6 +124,38 @@ async def test_what_is_not_new_is_dropped() -> None:
     assert {old.reason, again.reason} == {"not new"}
 
 
+COPIED = "\n".join(f"{n}. {seed.data['instruction']}" for n, seed in enumerate(SEEDS[:4], 1))
+
+
+@pytest.mark.parametrize(
+    ("said", "new"),
+    [
+        ("Do what stands here, for a friend of mine.\n\n" + COPIED, False),
+        (f"Before you start, think of a calm sea and of nothing else. {SEEDS[2].data['instruction']} Be brief.", False),
+        ("List the stars by which a boat may be steered at night, and say why they are of use.", True),
+    ],
+)
+async def test_what_holds_a_seed_is_not_new_however_much_stands_around_it(said: str, new: bool) -> None:
+    config = new_config(rows=1, shown=5)
+    stage = context(lambda *_: said, *SEEDS)
+    [draw] = novel.draw(config, SEEDS, stage)
+    assert isinstance(draw, Draft)
+    stage._records[draw.id] = draw
+    row_of = {"instruction": " ".join(said.split()), "language": "en"}
+    [made] = novel.run(config, [Draft(kind="row", data=row_of, parents=(draw.id,))], stage)
+    assert isinstance(made, Draft) is new
+    if isinstance(made, Dropped):
+        assert made.reason == "not new"
+
+
+def test_a_text_made_before_may_be_part_of_a_longer_one_and_a_seed_may_not() -> None:
+    known, longer = Known(), "Name a star. " + "Say how far away it is and who saw it first. " * 2
+    known.add("Name a star.")
+    assert known.likest(longer, least=0.7) == 0
+    known.add("Name a star.", seed=True)
+    assert known.likest(longer, least=0.7) == 1
+
+
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12)
 
 
@@ -156,6 +188,52 @@ def test_rouge_l_of_a_known_pair() -> None:
 def test_what_is_no_instruction_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         check_instruction(text, most=50)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (COPIED, "several"),
+        ("Some new instructions for you:\n" + COPIED, "several"),
+        ("Instruction:\n" + COPIED, "several"),
+        ("1. Sort these jars by size. 2. Write a toast.", "several"),
+        ("Instruction 1: Sort these jars by size.\n\nInstruction 2: Write a toast.", "several"),
+        ("Certainly! Here are the instructions written in English:\n\n" + COPIED, "chat"),
+        ("Certainly! I'm ready to assist you. Please provide the instructions you would like me to translate.", "chat"),
+        ("Certainly! Here\u2019s the instruction in English:\n\nWrite a polite letter.", "chat"),
+        ("Instruction: Sure, name three birds that dive.", "chat"),
+        ("Of course. Name three birds that dive.", "chat"),
+        ("Here is a polite letter to your neighbour: Dear neighbour, your goat eats my laundry.", "chat"),
+        ("I am ready to help you. Name three birds.", "chat"),
+        ("Please provide the instructions you would like me to translate into English.", "chat"),
+        ("Nat\u00fcrlich! Nenne drei Vögel, die tauchen.", "chat"),
+    ],
+)
+def test_a_chat_and_a_list_of_instructions_are_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_instruction(text, most=150)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sort these by weight:\n1. an anchor\n2. a sail\n3. an oar",
+        "1. an anchor\n2. a sail\n3. an oar\nSort these by weight.",
+        "Put these tasks in order: 1. Moor the boat. 2. Furl the sail.",
+        "Here are my notes: tide low, dog asleep. Turn them into one sentence.",
+        "I'm ready to buy my first boat. What should I look at?",
+        "Surely boats float: say why. Certainly many sink.",
+        "Sure signs of rain: list five of them.",
+        "Provide a list of five ports in which one would like to winter.",
+    ],
+)
+def test_lists_and_openings_of_one_who_asks_are_instructions(text: str) -> None:
+    assert check_instruction(text, most=150) == text
+
+
+def test_what_evolves_may_open_as_it_did_before() -> None:
+    before = "Here are three words: tide, boat, dog. Use them."
+    assert check_instruction(f"{before} Rhyme.", most=50, before=before) == f"{before} Rhyme."
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,29 @@ def test_no_row_comes_twice_and_a_table_without_so_many_says_so() -> None:
         ({"a": {"choice": [1, 2], "weights": [1, float("inf")]}}, "finite"),
         ({"d": {"date": ["2024-01-01", "2024-02-01"]}, "a": {"range": [1, 2], "decimals": 1, "after": "d"}}, "days"),
         ({"a": {"date": ["2024-02-01", "2024-01-01"]}}, "lower end"),
+        ({"d": {"date": ["9999-12-01", "9999-12-30"]}, "a": {"range": [1, 2], "after": "d"}}, "a leaves the calendar"),
+        ({"d": {"date": ["0001-01-02", "2024-12-30"]}, "a": {"range": [-2, 2], "after": "d"}}, "a leaves the calendar"),
+        ({"d": {"date": ["2024-01-01", "2024-12-30"]}, "a": {"range": [1, 1e12], "after": "d"}}, "leaves the calendar"),
+        (
+            {
+                "d": {"date": ["2024-01-01", "2024-12-30"]},
+                "m": {"range": [0, 2_000_000], "after": "d"},
+                "a": {"range": [0, 2_000_000], "after": "m"},
+            },
+            "a leaves the calendar",
+        ),
+        (
+            {
+                "d": {"given": "m", "cases": {"x": {"date": ["9999-01-01", "9999-12-31"]}}, "otherwise": ["none"]},
+                "m": ["x"],
+                "a": {"given": "m", "cases": {"x": {"range": [1, 9], "after": "d"}}},
+            },
+            "a leaves the calendar",
+        ),
+        ({"a": {"range": [1, 1e300]}}, "a number goes from"),
+        ({"a": {"range": [-1e300, 1], "decimals": 9}}, "a number goes from"),
+        ({"a": {"serial": 10**30}}, "a number goes from"),
+        ({"a": [1, 10**30]}, "a number goes from"),
         ({"a": {"serial": 1, "decimals": 2}}, "decimals belongs to range"),
         ({"a": [1], "b": {"given": "a"}}, "`given` needs `cases`"),
         ({"a": {"persona": {"parts": ["age"]}}, "a_age": [1]}, "two columns are called a_age"),
@@ -119,6 +142,23 @@ def test_a_table_that_cannot_be_drawn_is_refused(columns: dict[str, Any], said: 
 def test_a_case_that_is_missing_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigError, match="b has no case for a = 2"):
         rows_of(table({"a": [1, 2], "n": {"serial": 1}, "b": {"given": "a", "cases": {1: ["x"]}}}))
+
+
+def test_the_last_day_of_the_calendar_may_be_drawn_and_none_after_it() -> None:
+    last = {"d": {"date": ["9999-12-30", "9999-12-30"]}, "a": {"range": [1, 1], "after": "d"}}
+    assert rows_of(table(last, rows=1)) == [{"d": "9999-12-30", "a": "9999-12-31"}]
+    for written in ({"d": ["9999-12-31"]}, {"y": [9999], "d": "{{y}}-12-31"}):
+        with pytest.raises(ConfigError, match="a leaves the calendar: 1 days after 9999-12-31"):
+            rows_of(table({**written, "a": {"range": [1, 1], "after": "d"}}, rows=1))
+    with pytest.raises(ConfigError, match="a leaves the calendar"):
+        rows_of(table({"d": ["2024-12-31"], "a": {"range": [10**12, 10**12], "after": "d"}}, rows=1))
+
+
+def test_a_number_grows_as_far_as_a_row_holds_it() -> None:
+    columns: dict[str, Any] = {"a": {"serial": 2**62 - 1}, "b": {"range": [2**61, 2**61], "after": "a"}}
+    assert rows_of(table(columns, rows=1)) == [{"a": 2**62 - 1, "b": 2**62 - 1 + 2**61}]
+    with pytest.raises(ConfigError, match="c grows too large"):
+        rows_of(table(columns | {"c": {"range": [2**62, 2**62], "after": "b"}}, rows=1))
 
 
 @settings(max_examples=25, deadline=None)

@@ -179,6 +179,11 @@ def test_csv_names_its_columns(read_one: Read) -> None:
     assert blocks_of(document) == [("table", "Name: Alma; Größe: 3\nName: Berta; Größe: 4")]
 
 
+def test_a_cell_of_csv_may_be_long(read_one: Read) -> None:
+    document = read_one("a.csv", f"Name,Text\nAlma,{'word ' * 40_000}\nBerta,short\n".encode())
+    assert sum(text.count("word") for _, text in blocks_of(document)) == 40_000
+
+
 def test_jsonl_text_fields(read_one: Read) -> None:
     rows = b'{"text": "First.", "id": "1"}\n{"name": "Alma", "home": "Oslo", "n": 3}\n'
     assert [t for _, t in blocks_of(read_one("a.jsonl", rows))] == ["First.", "name: Alma; home: Oslo"]

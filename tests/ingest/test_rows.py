@@ -124,6 +124,7 @@ def test_a_row_says_where_it_stands(tmp_path: Path) -> None:
         ("a.csv", b"a\n1\n2,3\n2\n", ["row with another number of cells"]),
         ("a.csv", b"a\n1\n\xff\n2\n", ["row that is not UTF-8"]),
         ("a.csv", b'a\n1\n2\n"never closed\n' + b"x\n" * 9000, ["damaged row"]),
+        ("a.csv", b'"never closed\n' + b"x\n" * 9000, ["damaged file"]),
         ("a.csv", b"a\n1\n2\n" + b"x" * 20_000, ["line larger than max_row_mb"]),
         ("a.csv", b"a,a\n1,2\n", ["csv without column names"]),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n{"a": 2}\n' + b"\n" * 300_000)[:-20], ["damaged file"]),
@@ -149,6 +150,24 @@ def test_a_reject_names_the_line(tmp_path: Path) -> None:
     _, [dropped], _ = read(tmp_path, "a.jsonl")
     assert dropped.detail.startswith("line 2: ") and dropped.record.marks == {"line": 2}
     assert isinstance(dropped.record, Draft) and dropped.record.data == {"text": '{"a":'}
+
+
+def test_a_table_keeps_its_own_limit_while_another_is_read(tmp_path: Path) -> None:
+    never_closed = b'"never closed\n' + b"x\n" * 150_000
+    (tmp_path / "wide.csv").write_bytes(b"a\n1\n" + b"x" * 150_000 + b"\n" + never_closed + b"2\n")
+    (tmp_path / "narrow.csv").write_bytes(b"a\n1\n")
+
+    def reading(name: str, most: float) -> Any:
+        config, context = RowsConfig(kind="ingest.rows", paths=[name], max_row_mb=most), Context(tmp_path)
+        return rows.run(config, list(files.run(config, [], context)), context)  # type: ignore[arg-type]
+
+    wide, narrow = reading("wide.csv", 0.2), reading("narrow.csv", 0.01)
+    assert next(wide).data == next(narrow).data == {"a": "1"}
+    assert len(next(wide).data["a"]) == 150_000
+    damaged = next(wide)
+    assert damaged.reason == "damaged row" and "row larger than max_row_mb" in damaged.detail
+    *_, last = wide
+    assert last.data == {"a": "2"} and last.marks["line"] == 150_005
 
 
 def test_columns_limit_and_several_files(tmp_path: Path) -> None:

@@ -360,6 +360,10 @@ def test_a_config_that_is_none_says_where(atk: Path) -> None:
         ("variation_generator_count: many\n", "is no number"),
         ("variation_generator_count: !!PLACEHOLDER!!\n", "is no number"),
         ("system:\n  input_dir: ./twice\n", "input_dir twice"),
+        ("system:\n  chunk_size: 1\n  chunk_size: 2\n", "my_config.yaml says chunk_size twice"),
+        ("cost: {}\n", "my_config.yaml says cost twice"),
+        ("dataset_context: [one, two]\n", r"dataset_context is no text: \['one', 'two'\]"),
+        ("dataset:\n  dataset_context: {of: one}\n", "dataset.dataset_context is no text"),
     ):
         with pytest.raises(ConfigError, match=said):
             converted(atk, "repvar-pipeline", API + text)
@@ -399,3 +403,57 @@ def test_init_writes_the_recipe_and_tells_the_whole_account(atk: Path) -> None:
     for place in (*made.carried, *made.left):
         assert place in told.output
     assert (mine / "recipe.yaml").read_text("utf-8") == made.recipe and (mine / ".env.example").exists()
+
+
+@pytest.mark.parametrize("pipeline", ["repvar-pipeline", "recall-multi-source-pipeline", "rag-data-pipeline"])
+def test_a_context_that_is_a_number_is_a_text(atk: Path, pipeline: str) -> None:
+    prompts = "final_assistant_prompts: ['Of {context}: {data}']\n"
+    made, recipe = converted(atk, pipeline, API + "system:\n" + PROMPTS + prompts + "dataset_context: 1984\n")
+    assert "1984" in {
+        "repvar-pipeline": lambda stages: stages["forms"]["about"],
+        "recall-multi-source-pipeline": lambda stages: stages["system"]["context"]["context"],
+        "rag-data-pipeline": lambda stages: stages["rag"]["instruction"],
+    }[pipeline](recipe["stages"])
+    assert planned(atk, made).nodes
+
+
+def test_an_instruction_names_the_context_as_its_prompt_does(atk: Path) -> None:
+    prompts = "final_assistant_prompts: ['{context}, {context_lowercase}, {context_uppercase}: {data}']\n"
+    _, recipe = converted(atk, "rag-data-pipeline", API + prompts + "dataset_context: The Island\n")
+    assert recipe["stages"]["rag"]["instruction"] == "The Island, the island, THE ISLAND:"
+    _, recipe = converted(atk, "rag-data-pipeline", API + prompts)
+    assert recipe["stages"]["rag"]["instruction"] == "???"
+    made, _ = converted(atk, "rag-data-pipeline", API + "dataset_context: The Island\n")
+    assert "dataset_context" in made.left.keys() - made.carried.keys()
+
+
+@pytest.mark.parametrize(
+    ("sides", "price"),
+    [
+        ("0.23 0.4", {"input": 0.23, "output": 0.4}),
+        ("'0.23' '0.4'", {"input": 0.23, "output": 0.4}),
+        ("0 0", {"input": 0.0, "output": 0.0}),
+        ("0.23 ", None),
+        ("0.23 cheap", None),
+        ("0.23 true", None),
+        ("'nan' 0.4", None),
+        ("'' 0.4", None),
+    ],
+)
+def test_a_price_is_carried_whole_or_not_at_all(atk: Path, sides: str, price: dict[str, float] | None) -> None:
+    said = dict(zip(("input", "output"), sides.split(" "), strict=True))
+    text = API.partition("cost:")[0] + "cost:\n"
+    text += "".join(f"  cost_per_million_large_{side}: {value}\n" for side, value in said.items() if value)
+    made, recipe = converted(atk, "correction-pipeline", text)
+    assert recipe["models"]["writer"].get("price") == price and planned(atk, made).nodes
+    places = {f"cost.cost_per_million_large_{side}" for side, value in said.items() if value}
+    assert places <= (made.carried if price else made.left).keys()
+    assert not places & (made.left if price else made.carried).keys()
+
+
+def test_several_folders_of_input_are_several_paths(atk: Path) -> None:
+    for pipeline, stage in (("correction-pipeline", "read"), ("generic-data-rephrase-pipeline", "chats")):
+        text = API.replace("./inputs/facts", "[./inputs/facts, ./inputs/more]")
+        made, recipe = converted(atk, pipeline, text)
+        assert recipe["stages"][stage]["paths"] == ["../atk/inputs/facts", "../atk/inputs/more"]
+        assert planned(atk, made).nodes

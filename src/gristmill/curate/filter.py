@@ -4,7 +4,6 @@ anything in an answer that is rejected, or rated as undesirable: it is there as 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from gristmill.core.errors import Reject
 from gristmill.core.records import Chunk, Document, Record, Sample
@@ -12,32 +11,9 @@ from gristmill.core.stage import StepContext
 from gristmill.core.thoughts import parted
 from gristmill.curate.language import identifier, known_as
 from gristmill.curate.leak import leaked
+from gristmill.curate.leaning import held, leaning
 from gristmill.curate.stages import FilterConfig, Length
 from gristmill.curate.words import fold, plain, words
-
-LEANING: dict[str, tuple[str, ...]] = {
-    "en": (
-        "the text", "the passage", "the document", "the excerpt", "the paragraph", "the context", "the chapter",
-        "the author", "the snippet", "the given", "this text", "this passage", "this document", "this excerpt",
-        "this paragraph", "this chapter", "mentioned above", "described above", "above text", "provided information",
-        "the information provided", "according to the source", "the sentence",
-    ),
-    "de": (
-        "der text", "dem text", "des textes", "diesem text", "dieser text", "dem dokument", "das dokument",
-        "des dokuments", "diesem dokument", "dem abschnitt", "der abschnitt", "diesem abschnitt", "dem auszug",
-        "der passage", "dieser passage", "der autor", "dem autor", "die autorin", "dem kontext", "oben genannt",
-        "oben erwähnt", "dem kapitel", "diesem kapitel", "der satz", "dem satz",
-    ),
-    "fr": (
-        "le texte", "du texte", "ce texte", "le passage", "ce passage", "le document", "du document", "ce document",
-        "l extrait", "cet extrait", "le paragraphe", "ce paragraphe", "l auteur", "le contexte", "ce chapitre",
-        "mentionné ci dessus", "la phrase",
-    ),
-    "es": ("el texto", "este texto", "el pasaje", "el documento", "este documento", "el fragmento", "el párrafo",
-           "el autor", "el contexto", "mencionado anteriormente"),
-    "it": ("il testo", "questo testo", "il brano", "il documento", "questo documento", "il paragrafo", "l autore",
-           "il contesto", "menzionato sopra"),
-}  # fmt: skip
 
 MODEL_TALK: dict[str, tuple[str, ...]] = {
     "en": ("as an ai", "as a language model", "as a large language model", "as an artificial intelligence"),
@@ -85,20 +61,15 @@ def _question_mark(question: str) -> None:
         raise Reject("question without question mark", question[:200])
 
 
-def _holds(text: str, phrases: Sequence[str]) -> str:
-    """The first of these phrases that stands in the text, whole words compared."""
-    folded = f" {plain(text)} "
-    return next((phrase for phrase in phrases if f" {plain(phrase)} " in folded), "")
-
-
-def _leaning(question: str, phrases: Sequence[str]) -> None:
-    if phrase := _holds(question, phrases):
+def _leaning(config: FilterConfig, question: str, language: str) -> None:
+    own = config.leaning.get(language)
+    if phrase := leaning(question, language) if own is None else held(question, own):
         raise Reject("question leans on its source", phrase)
 
 
 def _model_talk(text: str, source: str, language: str) -> None:
     phrases = MODEL_TALK.get(language, ())
-    if (phrase := _holds(text, phrases)) and not _holds(source, phrases):
+    if (phrase := held(text, phrases)) and not held(source, phrases):
         raise Reject("speaks as a language model", f"{phrase}: {text[:200]}")
 
 
@@ -143,6 +114,14 @@ def _answer_in_question(sample: Sample) -> None:
         raise Reject("answer in question", sample.answer[:200])
 
 
+def _echo(sample: Sample) -> None:
+    """An answer that is its question again. Where a system message or an earlier turn says what is to be done with it
+    (its spelling mended, say), that may be right."""
+    alone = [message.role for message in sample.messages if message.role != "assistant"] == ["user"]
+    if alone and sample.desirable is not False and plain(sample.answer) == plain(sample.question) != "":
+        raise Reject("answer repeats its question", sample.answer[:200])
+
+
 def _check_shape(config: FilterConfig, sample: Sample) -> None:
     if sample.text:
         return _length(sample.text, config.text_length, "text")
@@ -152,8 +131,8 @@ def _check_shape(config: FilterConfig, sample: Sample) -> None:
     if sample.kind in config.question_kinds:
         if config.question_mark:
             _question_mark(sample.question)
-        own = config.leaning.get(sample.language)
-        _leaning(sample.question, LEANING.get(sample.language, ()) if own is None else own)
+        _leaning(config, sample.question, sample.language)
+    _echo(sample)
     if config.answer_in_question:
         _answer_in_question(sample)
 

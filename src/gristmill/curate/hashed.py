@@ -21,6 +21,15 @@ Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
 _ODD = 0x9E3779B97F4A7C15
+_MINUS, _PLUS, _OPERATOR, _TELLING = 1, 2, 3, 4
+_SIGNS = {
+    _MINUS: "-\u2212",
+    _PLUS: "+#",
+    _OPERATOR: "<>=*/^",
+    _TELLING: "%\u2030\u00b0\u00b1\u00d7\u00f7$\u00a3\u00a5\u20ac\u00ac",
+}
+_SIGN_RANGES = ((0x2200, 0x2212), (0x2213, 0x2300), (0x2600, 0x27C0), (0x1F000, 0x1FB00))  # of mathematics; emoji
+_REACH = 2  # signs and spaces between a sign and what it stands beside
 _ENDS, _SPACES = ".!?:", " \t\n\r\f\v\u00a0"
 
 
@@ -48,13 +57,15 @@ def spans(values: Hashes, starts: Places, ends: Places) -> Hashes:
 
 @dataclass(frozen=True)
 class _Letters:
-    """By code point: the value of what it is folded to, 0 where it is in no word; and what kind of sign it is."""
+    """By code point: the value of what it is folded to, 0 where it is in no word; what kind of character it is; and of
+    signs that may say something, which of `_SIGNS`."""
 
     value: Hashes
     upper: NDArray[np.bool_]
     digit: NDArray[np.bool_]
     space: NDArray[np.bool_]
     end: NDArray[np.bool_]
+    sign: NDArray[np.uint8]
 
 
 @cache
@@ -68,7 +79,17 @@ def _letters(many: int) -> _Letters:
         np.array([sign.isdecimal() for sign in signs]),
         np.array([sign in _SPACES for sign in signs]),
         np.array([sign in _ENDS for sign in signs]),
+        _sign_kinds(many),
     )
+
+
+def _sign_kinds(many: int) -> NDArray[np.uint8]:
+    kinds = np.zeros(0x110000, np.uint8)
+    for start, end in _SIGN_RANGES:
+        kinds[start:end] = _TELLING
+    for kind, signs in _SIGNS.items():
+        kinds[[ord(sign) for sign in signs]] = kind
+    return kinds[:many]
 
 
 def _bare(text: str) -> str:
@@ -126,11 +147,13 @@ def _in_any_order(hashes: Hashes, rows: Places, many: int, *, once: bool) -> Has
 
 @dataclass(frozen=True)
 class Read:
-    """Some texts: their words, and hashes of their numbers and of their names: capitals that don't open a sentence."""
+    """Some texts: their words, and hashes of their numbers, of their names (capitals that don't open a sentence) and of
+    the signs that say something."""
 
     words: Ragged
     numbers: Hashes
     names: Hashes
+    signs: Hashes
 
 
 def read(texts: Sequence[str]) -> Read:
@@ -149,7 +172,7 @@ def read(texts: Sequence[str]) -> Read:
     named = named[~_opening(codes, letters, begin[named])]
     rows = np.searchsorted(starts, begin[named], side="right") - 1
     names = _in_any_order(hashes[named], rows, len(texts), once=True)
-    return Read(words, _numbers(values, letters.digit[codes], starts), names)
+    return Read(words, _numbers(values, letters.digit[codes], starts), names, _signs(codes, letters, starts))
 
 
 def _opening(codes: NDArray[np.uint8] | NDArray[np.uint32], letters: _Letters, at: Places) -> NDArray[np.bool_]:
@@ -158,6 +181,31 @@ def _opening(codes: NDArray[np.uint8] | NDArray[np.uint32], letters: _Letters, a
     while len(gaps := np.flatnonzero(letters.space[codes[before]])):
         before[gaps] -= 1
     return letters.end[codes[before]]
+
+
+def _signs(codes: NDArray[np.uint8] | NDArray[np.uint32], letters: _Letters, starts: Places) -> Hashes:
+    """A hash of the signs of each row that change what is said, in their order. Marks of punctuation and of layout do
+    not: a dash between words or years, a bullet, a heading, a rule of stars."""
+    at = np.flatnonzero(letters.sign[codes])
+    own, before, after = codes[at], codes[at - 1], codes[at + 1]
+    kind, word = letters.sign[own], letters.value != 0
+
+    def beside(step: int) -> NDArray[np.bool_]:
+        """Whether a word or number stands on that side, with nothing but a space and other signs between."""
+        place = at + step
+        for _ in range(_REACH):
+            here = codes.take(place, mode="clip")
+            place = place + step * ((here == ord(" ")) | (letters.sign[here] == _OPERATOR))
+        return np.asarray(word[codes.take(place, mode="clip")], np.bool_)
+
+    minus = (kind == _MINUS) & letters.digit[after] & ~word[before]
+    suffix = (kind == _PLUS) & (word[before] | (before == own)) & ~word[after]
+    operator = ((kind == _OPERATOR) | (own == ord("+"))) & beside(-1) & beside(1)
+    operator &= (own != ord("*")) | ((before == ord(" ")) & (after == ord(" ")))  # else of markup
+    telling = minus | suffix | operator | (kind == _TELLING)
+    marks = np.where(minus, ord("-"), own)[telling].astype(np.uint64)
+    rows = np.searchsorted(starts, at[telling], side="right") - 1
+    return Ragged(scrambled(marks), np.searchsorted(rows, np.arange(len(starts)))).whole()
 
 
 def _numbers(values: Hashes, digits: NDArray[np.bool_], starts: Places) -> Hashes:

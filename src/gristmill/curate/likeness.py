@@ -1,7 +1,7 @@
 """How alike samples are, word by word: what two of them are compared by, and sketches that find candidates.
 
-A changed number or name, or another answer, makes another fact, however alike the rest reads: such pairs are never
-merged, and never even compared, so that questions made after one template cost no more than others.
+A changed number, name or sign (-5, C++, a < b), or another answer, makes another fact, however alike the rest reads:
+such pairs are never merged, and never even compared, so that questions after one template cost no more than others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gristmill.curate.words import plain
 PERMUTATIONS, SEED = 128, 42
 RECALL = 0.999  # of pairs that lie exactly at the threshold; more alike ones are found almost surely
 SHORT_ANSWER = 12  # words
-LAYOUT = 2  # of sketches and digests, where they are kept for another run
+LAYOUT = 3  # of sketches and digests, where they are kept for another run
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -30,8 +30,8 @@ class Compared:
 
     text: Ragged  # words
     answer: Ragged  # words; none in plain text and where it is short: then it stands in the bucket
-    exact: Hashes  # of form, verdict, text and answer
-    bucket: Hashes  # of form, verdict, numbers, names and short answer: where these differ, nothing is merged
+    exact: Hashes  # of form, verdict, signs, text and answer
+    bucket: Hashes  # of form, verdict, numbers, names, signs and short answer: where these differ, nothing is merged
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Compared:
@@ -44,8 +44,8 @@ class Compared:
         short = answers.lengths() <= SHORT_ANSWER  # must be the very same; a long one alike
         long = np.repeat(~short, answers.lengths())
         ends = np.concatenate([[0], np.cumsum(np.where(short, 0, answers.lengths()))])
-        exact = _together(judged, said.words.whole(), answered)
-        bucket = _together(judged, said.numbers, said.names, np.where(short, answered, np.uint64(1)))
+        exact = _together(judged, said.signs, said.words.whole(), answered)
+        bucket = _together(judged, said.numbers, said.names, said.signs, np.where(short, answered, np.uint64(1)))
         return cls(said.words, Ragged(answers.flat[long], ends), exact, bucket)
 
 

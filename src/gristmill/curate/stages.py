@@ -55,7 +55,9 @@ class FilterConfig(StageConfig):
     )
     question_mark: bool = Field(True, description="A question ends with a question mark")
     leaning: dict[str, list[str]] = Field(
-        default_factory=dict, description="By language: phrases no question may hold (replaces the built-in list)"
+        default_factory=dict,
+        description="By language: phrases no question may hold, whatever stands after them. They replace the built-in "
+        "ones, of which 'the author' and the like are let through where words specify them: 'the author of the anthem'",
     )
     markers: bool = Field(True, description="No role markers or special tokens that the source does not hold")
     code: bool = Field(True, description="No code fences or JSON remnants that the source does not hold")

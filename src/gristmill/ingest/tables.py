@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import orjson
 
+from gristmill.core.cells import read_rows
 from gristmill.core.errors import Reject
 from gristmill.ingest.stages import RowsConfig
 
@@ -67,7 +68,7 @@ def open_table(path: Path, config: RowsConfig) -> Iterator[Table]:
                 yield Table("line", lambda: _delimited(stream, most, config.delimiter, ending), file.tell)
             else:
                 raise Reject("not a table", "jsonl, json, csv, tsv, each also .gz or .zst, and parquet are")
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, csv.Error) as error:
         raise Reject("damaged file", str(error)[:SHOWN]) from error
 
 
@@ -178,13 +179,13 @@ def _delimited(stream: IO[bytes], most: int, delimiter: str | None, ending: str)
 def _cells(text: io.TextIOWrapper, most: int, delimiter: str | None, ending: str) -> Rows:
     first = text.readline(most)
     by = delimiter or ("\t" if ending == ".tsv" else max(DELIMITERS, key=first.count))
-    csv.field_size_limit(most)  # the module's own, for the whole process; nothing else here reads csv by rows
-    table = csv.reader(_bounded(first, text, most), delimiter=by)
+    lines = _Lines(first, text, most)
+    table = read_rows(lines, delimiter=by)
     names = next(table, [])
     if not any(names) or "" in names or len(set(names)) < len(names):
         raise Reject("csv without column names", f"the first row names each column once; it says {names[:20]}")
-    at = table.line_num + 1
     while True:
+        at = lines.next_row()
         try:
             cells = next(table)
             "".join(cells).encode()
@@ -202,13 +203,31 @@ def _cells(text: io.TextIOWrapper, most: int, delimiter: str | None, ending: str
                     at,
                     Bad("row with another number of cells", f"{len(cells)}, not {len(names)}", by.join(cells)[:SHOWN]),
                 )
-        at = table.line_num + 1
 
 
-def _bounded(first: str, text: io.TextIOWrapper, most: int) -> Iterator[str]:
-    line = first
-    while line:
-        if len(line) >= most:
+class _Lines:
+    """The lines of one row after the other: a quote that is never closed ends where a row may be no larger."""
+
+    def __init__(self, first: str, text: io.TextIOWrapper, most: int) -> None:
+        self._ahead, self._text, self._most = first, text, most
+        self._number, self._characters = 0, 0
+
+    def next_row(self) -> int:
+        """The number of the line that the next row begins with."""
+        self._characters = 0
+        return self._number + 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line, self._ahead = self._ahead or self._text.readline(self._most), ""
+        if not line:
+            raise StopIteration
+        if len(line) >= self._most:
             raise Reject("line larger than max_row_mb", "Is it a table?")
-        yield line
-        line = text.readline(most)
+        self._number += 1
+        self._characters += len(line)
+        if self._characters > self._most:
+            raise csv.Error("row larger than max_row_mb: is a quote never closed?")
+        return line

@@ -7,6 +7,7 @@ it is read from the runs' folders.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,8 @@ from gristmill.runs.versions import versions
 
 Right = dict[str, dict[str, bool]]
 """Arm -> question -> whether it was answered right."""
+
+_LATER_ROUND = re.compile(r"\.\d+/")  # of `repeat`: its stages have the prompts of the first
 
 
 def compare(folders: Sequence[RunFolder], root: Path) -> dict[str, Any]:
@@ -92,7 +95,8 @@ def _depends_on(folder: RunFolder) -> Iterator[tuple[str, Any]]:
     except RecipeError as error:
         raise ConfigError(f"the recipe of run {folder.path.name} cannot be read: {error.message}") from error
     for part in ("models", "prompts", "inputs"):
-        yield from ((f"{part} used: {name}", value) for name, value in manifest[part].items())
+        named = ((name, value) for name, value in manifest[part].items() if not _LATER_ROUND.search(name))
+        yield from ((f"{part} used: {name}", value) for name, value in named)
     last = manifest["attempts"][-1]
     yield from ((f"made with: {name}", last.get(name)) for name in ("gristmill", "git", "python"))
     yield from ((f"made with: {name}", version) for name, version in last["packages"].items())

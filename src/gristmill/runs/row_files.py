@@ -6,10 +6,9 @@ there as JSON, and so does what is nested in CSV.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gristmill.core.cells import write_cells
 from gristmill.core.files import atomic
 from gristmill.core.records import Draft
 from gristmill.runs.folder import Output
@@ -62,9 +62,7 @@ def _write_lines(target: Path, rows: Rows, _: dict[str, pa.DataType]) -> None:
 
 def _write_csv(target: Path, rows: Rows, columns: dict[str, pa.DataType]) -> None:
     with atomic(target, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+        write_cells(file, chain([columns], ([_cell(row.get(name)) for name in columns] for row in rows)))
 
 
 def _write_parquet(target: Path, rows: Rows, columns: dict[str, pa.DataType]) -> None:

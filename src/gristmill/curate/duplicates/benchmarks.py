@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 
+from gristmill.core.cells import read_named
 from gristmill.core.errors import InputError
 from gristmill.core.records import Record, Sample, Task
 from gristmill.curate.words import WORD, fold, words
@@ -80,7 +80,7 @@ def _read(path: Path) -> Iterable[dict[str, Any]]:
         return rows
     text = path.read_text("utf-8-sig")
     if kind in (".csv", ".tsv"):
-        return csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",")
+        return read_named(text, delimiter="\t" if kind == ".tsv" else ",")
     lines = [line for line in text.split("\n") if line.strip()]
     if kind in (".jsonl", ".ndjson"):
         return [_row(orjson.loads(line)) for line in lines]

@@ -25,7 +25,10 @@ _SIGNS = str.maketrans("013457@$!|", "oieastasii")
 _LATIN, _SIGN = re.compile("[a-z]"), re.compile("[0-57@$!|]")
 _SPELLED = re.compile(r"(?:[^\W\d_][.\-_]){3,}[^\W\d_]")
 _LETTER = rf"[^\W\d_{UNSPACED}]"
-_GAP = rf"(?:(?:{_LETTER}|[*'])+\W+){{0,3}}"
+_GAP = rf"(?:(?:{_LETTER}|[*'])++[^\w*']++){{0,3}}"
+_BETWEEN = r"\W++"
+"""Of words. What it has taken it keeps, as words and gaps do: a star is of a word or between words, and a long rule of
+stars would be tried in every way."""
 
 
 def plainly(text: str) -> str:
@@ -44,7 +47,7 @@ def _read(word: str) -> str:
 
 def _letters(word: str) -> str:
     """A word's pattern: each letter once or more; any but the first may hide behind a star."""
-    ending = rf"(?:{_LETTER}|\*)*" if word.endswith("~") else ""
+    ending = rf"(?:{_LETTER}|\*)*+" if word.endswith("~") else ""
     return "".join(
         re.escape(c) if not c.isalpha() else f"{c}+" if at == 0 else f"(?:{c}+|\\*)"
         for at, c in enumerate(fold(word).removesuffix("~"))
@@ -57,8 +60,8 @@ def _phrase(line: str) -> str:
         if word == "…":
             parts.append(_GAP)
         else:
-            parts.append(f"(?:{'|'.join(map(_letters, word.split('|')))})\\W+")
-    return "".join(parts).removesuffix("\\W+")
+            parts.append(f"(?:{'|'.join(map(_letters, word.split('|')))}){_BETWEEN}")
+    return "".join(parts).removesuffix(_BETWEEN)
 
 
 @cache

@@ -8,7 +8,6 @@ there twice, the sample is dropped with that reason.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from gristmill.core.cells import read_named
 from gristmill.core.errors import InputError, Reject
 from gristmill.core.records import Message, Origin, Record, Sample, Span
 from gristmill.core.stage import Dropped, PassContext, PassResult
@@ -33,7 +33,7 @@ class Decision:
     id: str
     what: str  # approve, reject, edit; empty: none yet
     note: str
-    texts: dict[str, str]  # as they stand in the sheet
+    texts: dict[str, str]  # as they stand in the sheet; an emptied one too
     where: str
 
 
@@ -44,7 +44,7 @@ def inputs(config: ReviewConfig, base: Path) -> list[Path]:
 def read_decisions(path: Path) -> dict[str, Decision]:
     """By the id of the sample. Rows without a decision are read too: a text that was changed there is a slip."""
     found: dict[str, Decision] = {}
-    for number, row in enumerate(_rows(path), 1):
+    for number, row in _rows(path):
         where = f"{path.name}, row {number}"
         decision = _decision(row, where)
         if decision.id in found:
@@ -55,13 +55,15 @@ def read_decisions(path: Path) -> dict[str, Decision]:
     return found
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Each row with its number, without the empty ones that a spreadsheet leaves behind."""
     try:
         text = path.read_text("utf-8-sig")
         if path.suffix.lower() == ".csv":
-            yield from csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            named = enumerate(read_named(text, strict=True), 1)
+            yield from (each for each in named if any("".join(cell or "").strip() for cell in each[1].values()))
         else:
-            yield from (orjson.loads(line) for line in text.split("\n") if line.strip())
+            yield from enumerate((orjson.loads(line) for line in text.split("\n") if line.strip()), 1)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"the decisions in {path.name} cannot be read: {error}", "Give jsonl or csv.") from error
 
@@ -75,7 +77,7 @@ def _decision(row: Any, where: str) -> Decision:
     what = plain.get("decision", "").strip().lower()
     if what not in (*DECISIONS, ""):
         raise InputError(f"{where}: unknown decision {what!r}", f"Write one of {', '.join(DECISIONS)}, or nothing.")
-    texts = {name: text for name, text in plain.items() if name not in HEAD and text}
+    texts = {name: text for name, text in plain.items() if name not in HEAD}
     return Decision(plain["id"].strip(), what, plain.get("note", "").strip(), texts, where)
 
 
@@ -129,14 +131,17 @@ def _decided(config: ReviewConfig, sample: Sample, decision: Decision | None, ct
 def _changed(sample: Sample, decision: Decision) -> dict[str, str]:
     """The texts that the sheet has otherwise than the sample."""
     own = {name: _text(text) for name, text in texts_of(sample).items()}
-    if strange := [name for name in decision.texts if name not in own]:
+    if strange := [name for name, text in decision.texts.items() if text and name not in own]:
         raise InputError(f"{decision.where}: sample {sample.id} has no {strange[0]}", f"It has {', '.join(own)}.")
-    changed = {name: text for name, text in decision.texts.items() if text != own[name]}
+    changed = {name: text for name, text in decision.texts.items() if text != own.get(name, "")}
     if changed and decision.what in ("", "approve"):
         hint = "Write edit to take the change, or put the text back."
         raise InputError(f"{decision.where}: {next(iter(changed))} was changed, but not edited by decision", hint)
     if decision.what == "edit" and not changed:
         raise InputError(f"{decision.where}: nothing was edited", "Change a text, or write approve.")
+    if decision.what == "edit" and (emptied := [name for name, text in changed.items() if not text]):
+        hint = "Put the text back, or write reject."
+        raise InputError(f"{decision.where}: {emptied[0]} was emptied, and an edit leaves no text out", hint)
     return changed
 
 

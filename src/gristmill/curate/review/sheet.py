@@ -10,13 +10,13 @@ rejected. CSV is UTF-8 with the mark that spreadsheets look for.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import orjson
 
+from gristmill.core.cells import write_cells
 from gristmill.core.files import atomic
 from gristmill.core.records import Message, Sample
 
@@ -68,9 +68,7 @@ def write_sheet(pool: Iterable[Sample], folder: Path) -> list[Path]:
     with atomic(lines) as file:
         file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    write_cells(text, [names, *([row.get(name, "") for name in names] for row in rows)])
     with atomic(table) as file:
         file.write(text.getvalue().encode("utf-8-sig"))
     return [lines, table]

@@ -83,7 +83,7 @@ def _origin(prompt: Prompt, parsed: Parsed[str], calls: tuple[str, ...], ctx: St
 
 
 def _check(answer: str, before: str) -> str:
-    text = check_instruction(answer, most=2 * word_count(before) + _ADDED)
+    text = check_instruction(answer, most=2 * word_count(before) + _ADDED, before=before)
     if rouge_l(terms(text), terms(before)) >= _COPY:
         raise ValueError("that is a copy: change what is asked for")
     return text

@@ -1,5 +1,5 @@
 """Self-Instruct (Wang et al. 2022, arXiv 2212.10560): a few instructions, drawn by seed, are shown; the model writes
-another; what is too like any that was shown, or made before it, is dropped.
+another; what is too like any that was shown, or made before it, or holds one that was shown, is dropped.
 
 The pool does not grow while a stage runs, so that a run gives the same whoever is quicker. To grow it, give the
 instructions of one stage to the next one, beside the first seeds.
@@ -68,15 +68,15 @@ async def write(config: SelfInstructConfig, record: Draft, ctx: StepContext) -> 
 
 
 def run(config: SelfInstructConfig, records: Iterable[Record], ctx: PassContext) -> PassResult:
-    """Those that are unlike every seed that was shown and every one before them."""
+    """Those that are unlike every seed that was shown, hold none of these, and are unlike every one before them."""
     drafts = [record for record in records if isinstance(record, Draft)]
     known = Known()
     for text in sorted(set(_shown(config, drafts, ctx))):
-        known.add(text)
+        known.add(text, seed=True)
     for draft in drafts:
         text = _instruction(config, draft)
         if likeness := known.likest(text, least=config.likeness):
-            yield Dropped(draft, "not new", f"ROUGE-L {likeness:.2f}: {text[:200]}")
+            yield Dropped(draft, "not new", f"likeness {likeness:.2f}: {text[:200]}")
         else:
             known.add(text)
             yield draft

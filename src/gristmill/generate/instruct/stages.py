@@ -32,7 +32,11 @@ class SelfInstructConfig(RowWriterConfig):
     shown: int = Field(4, ge=2, le=20, description="Instructions shown to the writer each time, drawn by seed")
     column: str = Field("instruction", min_length=1, description="Column that holds the instruction")
     likeness: float = Field(
-        0.7, gt=0, le=1, description="ROUGE-L with one shown or made before, from which one is not new"
+        0.7,
+        gt=0,
+        le=1,
+        description="ROUGE-L with one shown or made before, or share of one shown that it holds, from which one is "
+        "not new",
     )
 
 

@@ -23,6 +23,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 
 from gristmill.core.prompt import Prompt
 
+FIRST_DAY, LAST_DAY = datetime.date.min.toordinal(), datetime.date.max.toordinal()
+LARGEST = 2**62
+"""In size, of a number that is drawn or counted: a row holds 64 bits, and one number may come `after` another."""
+
 Scalar = bool | int | FiniteFloat | str
 Part = Literal["name", "age", "job", "place", "trait", "style"]
 
@@ -103,6 +107,9 @@ class Column(BaseModel):
         return self
 
     def _check_values(self) -> None:
+        whole = (number for number in self.choice or () if isinstance(number, int))
+        if any(abs(number) > LARGEST for number in (*whole, *(self.range or ()), self.serial or 0)):
+            raise ValueError(f"a number goes from -{LARGEST} to {LARGEST}")
         for low, high in filter(None, (self.range, self.date)):
             if low > high:  # type: ignore[operator]
                 raise ValueError("the lower end stands first")
@@ -156,6 +163,23 @@ def in_order(columns: Mapping[str, Column]) -> list[str]:
             raise ValueError(f"{name}: whole days follow a date; `decimals` does nothing")
     graph = {name: {owner[other] for other in sorted(column.refers())} for name, column in columns.items()}
     try:
-        return list(TopologicalSorter(graph).static_order())
+        order = list(TopologicalSorter(graph).static_order())
     except CycleError as error:
         raise ValueError(f"these columns depend on each other: {', '.join(error.args[1])}") from error
+    days: dict[str, list[int]] = {}
+    for name in order:
+        days[name] = list(_days(name, columns[name], days))
+    return order
+
+
+def _days(name: str, column: Column, before: Mapping[str, list[int]]) -> Iterator[int]:
+    """The ends of what it may draw as a date, in days of the calendar. ValueError for one that is beyond."""
+    if column.date is not None:
+        yield from (day.toordinal() for day in column.date)
+    elif days := before.get(column.after or ""):
+        ends = [math.trunc(step / 10**column.decimals) for step in column.steps()]
+        if min(days) + ends[0] < FIRST_DAY or max(days) + ends[1] > LAST_DAY:
+            raise ValueError(f"{name} leaves the calendar, which goes from {datetime.date.min} to {datetime.date.max}")
+        yield from (min(days) + ends[0], max(days) + ends[1])
+    for inner in column.inner():
+        yield from _days(name, inner, before)

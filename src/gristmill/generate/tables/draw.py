@@ -16,7 +16,7 @@ from gristmill.core.prompt import Prompt
 from gristmill.core.records import Draft, Origin, Record, digest_of
 from gristmill.core.stage import PassContext
 from gristmill.generate.tables import personas
-from gristmill.generate.tables.columns import Column, in_order, text_of
+from gristmill.generate.tables.columns import LARGEST, Column, in_order, text_of
 from gristmill.generate.tables.stages import TableConfig
 
 AGAIN = 10_000  # draws of a row before the table is taken to have no other
@@ -121,9 +121,16 @@ def _number(column: Column, rng: random.Random) -> int | float:
 def _later(name: str, value: Any, drawn: int | float, column: Column) -> Any:
     """So many days after a date, or so much more than a number."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return round(value + drawn, max(column.decimals, 9)) if isinstance(value + drawn, float) else value + drawn
+        total = value + drawn
+        if isinstance(total, int) and abs(total) >= 2 * LARGEST:
+            raise ConfigError(f"{name} grows too large: {total}", f"Lower its `range`, or that of {column.after}.")
+        return round(total, max(column.decimals, 9)) if isinstance(total, float) else total
     try:
         return (datetime.date.fromisoformat(str(value)) + datetime.timedelta(days=int(drawn))).isoformat()
+    except OverflowError as error:
+        raise ConfigError(
+            f"{name} leaves the calendar: {drawn} days after {value}", f"Lower its `range`, or {column.after}."
+        ) from error
     except ValueError as error:
         raise ConfigError(
             f"{name} is to come after {column.after}, which is neither a number nor a date: {value!r}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from gristmill.core.cells import Dialect, read_rows
 from gristmill.core.errors import Reject
 from gristmill.ingest.formats.table import table_text
 from gristmill.ingest.pieces import Content, Piece, clean, inline
@@ -13,11 +14,11 @@ from gristmill.ingest.pieces import Content, Piece, clean, inline
 def read(text: str) -> Content:
     text = clean(text)
     try:
-        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(text[:8192], delimiters=",;\t|")
+        dialect: Dialect = csv.Sniffer().sniff(text[:8192], delimiters=",;\t|")
     except csv.Error:
         dialect = csv.excel
     try:
-        rows = [[inline(cell) for cell in row] for row in csv.reader(io.StringIO(text), dialect)]
+        rows = [[inline(cell) for cell in row] for row in read_rows(io.StringIO(text), dialect)]
     except csv.Error as error:
         raise Reject("damaged csv", str(error)) from error
     rows = [row for row in rows if any(row)]

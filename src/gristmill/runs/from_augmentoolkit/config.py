@@ -40,6 +40,13 @@ class Config:
         value = self.take(name, to, [])
         return [str(each) for each in (value if isinstance(value, list | dict) else [value])]
 
+    def text(self, name: str, to: str) -> str | None:
+        """A text as a recipe has it; YAML reads a number or a date where one was meant, too."""
+        value = self.take(name, to)
+        if isinstance(value, list | dict):
+            raise ConfigError(f"{self.places[name]} is no text: {value!r}", "Write one into the config.")
+        return None if value is None else str(plain(value))
+
     def number(self, name: str, to: str, default: float) -> float:
         """A value that the recipe is computed with."""
         value = self.take(name, to, default)
@@ -66,7 +73,7 @@ class Config:
 def read_config(path: Path) -> Config:
     """ConfigError where it is none."""
     try:
-        data = _data(path.read_text("utf-8"))
+        data = _data(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {error}", "Give a config file of Augmentoolkit.") from error
     if not isinstance(data, dict) or not isinstance(data.get("pipeline"), str):
@@ -79,15 +86,20 @@ def read_config(path: Path) -> Config:
         whole = not isinstance(inner, dict) or section in (data.get("no_flatten") or ())
         for name, value in ({section: inner} if whole else inner).items():
             if str(name) in places:
-                raise ConfigError(f"{path.name} says {name} twice", "Names are one space: keep one of them.")
+                raise _twice(path.name, name)
             values[str(name)] = value
             places[str(name)] = str(section) if whole else f"{section}.{name}"
     root = path.resolve().parent
     return Config(data["pipeline"], values, places, root.parent if root.name == "external_configs" else root)
 
 
-def _data(text: str) -> Any:
-    loader = _Loader(text)
+def _twice(file: str, name: object) -> ConfigError:
+    return ConfigError(f"{file} says {name} twice", "Names are one space: keep one of them.")
+
+
+def _data(path: Path) -> Any:
+    loader = _Loader(path.read_text("utf-8"))
+    loader.name = path.name
     try:
         return loader.get_single_data()
     finally:
@@ -95,7 +107,15 @@ def _data(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads the placeholders, which are written as tags that YAML does not know."""
+    """Reads the placeholders, which are written as tags that YAML does not know, and no name twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names: list[Any] = [key.value for key, _ in node.value]
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                raise _twice(self.name, name)
+        return node
 
 
 def _placeholder(_: yaml.SafeLoader, suffix: str, node: yaml.Node) -> str:

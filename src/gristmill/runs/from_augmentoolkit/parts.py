@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ REPEAT = "repeat"
 """A builder's word for the recipe's `repeat`, beside its models."""
 
 KEY = "env:LLM_KEY"
+NO_PRICE = "a price is two numbers, of input and of output: models.….price"
 _NAMES = re.compile(r"\{(context(?:_lowercase|_uppercase)?)\}")
 _DATA = re.compile(r"\s*\{data\}\s*")
 
@@ -44,19 +46,36 @@ def model(config: Config, role: str, size: str, *, prefix: str = "") -> dict[str
 
 
 def _price(config: Config, where: str, size: str, prefix: str) -> dict[str, float]:
-    found = {}
+    """Both sides of a price, or none: half of one says nothing of what a call costs."""
+    found: dict[str, float] = {}
+    named: list[str] = []
     for side in ("input", "output"):
-        names = (f"{prefix}cost_per_million_{size}_{side}", f"{prefix}cost_{size}_{side}")
-        for name in names:
+        for name in (f"{prefix}cost_per_million_{size}_{side}", f"{prefix}cost_{size}_{side}"):
             value = config.take(name, f"{where}.price.{side}")
-            if isinstance(value, int | float):
-                found[side] = float(value)
-    return found if len(found) == 2 else {}
+            named += [name] if name in config.values else []
+            if (price := _dollars(value)) is not None:
+                found[side] = price
+            elif value is not None:
+                config.refuse(name, NO_PRICE)
+    if len(found) == 2:
+        return found
+    for name in named:
+        config.refuse(name, NO_PRICE)
+    return {}
+
+
+def _dollars(value: Any) -> float | None:
+    """A number, quoted or not."""
+    try:
+        price = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return price if math.isfinite(price) else None
 
 
 def documents(config: Config, project: Path, *, default: int, size: str = "chunk_size") -> Stages:
     """Documents, chunks, and some of the chunks where a subset is asked for."""
-    stages: Stages = {"read": {"kind": "ingest.read", "paths": [folder(config, project)]}}
+    stages: Stages = {"read": {"kind": "ingest.read", "paths": folders(config, project)}}
     return stages | chunks(config, default=default, size=size)
 
 
@@ -88,8 +107,9 @@ def added(config: Config, models: dict[str, Any], role: str, spec: dict[str, Any
     return twin or role
 
 
-def folder(config: Config, project: Path) -> str:
-    return located(config, project, config.take("input_dir", "stages.read.paths"))
+def folders(config: Config, project: Path) -> list[str]:
+    given = config.texts("input_dir", "stages.read.paths") or [PLACEHOLDER]
+    return [located(config, project, each) for each in given]
 
 
 def located(config: Config, project: Path, path: Any) -> str:
@@ -109,9 +129,9 @@ def without_data(text: str) -> str:
     return " ".join(_DATA.sub(" ", text).split())
 
 
-def context(config: Config) -> dict[str, str]:
-    """What system prompts say the documents are about."""
-    about = plain(config.take("dataset_context", "stages.system.context")) or PLACEHOLDER
+def context(config: Config, to: str) -> dict[str, str]:
+    """What prompts say the documents are about."""
+    about = config.text("dataset_context", to) or PLACEHOLDER
     if about == PLACEHOLDER:
         return dict.fromkeys(("context", "context_lowercase", "context_uppercase"), PLACEHOLDER)
     return {"context": about, "context_lowercase": about.lower(), "context_uppercase": about.upper()}
@@ -124,6 +144,6 @@ def system(config: Config, name: str) -> dict[str, Any] | None:
         return None
     messages = [filled(prompt) for prompt in prompts]
     stage: dict[str, Any] = {"kind": "generate.system", "messages": messages, "drop": 0.0}
-    known = context(config) if any("{{context" in message for message in messages) else {}
+    known = context(config, "stages.system.context") if any("{{context" in message for message in messages) else {}
     named = {key: value for key, value in known.items() if any("{{" + key + "}}" in m for m in messages)}
     return stage | ({"context": named} if named else {})

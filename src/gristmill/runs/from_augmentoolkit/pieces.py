@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gristmill.runs.from_augmentoolkit.config import Config, plain
-from gristmill.runs.from_augmentoolkit.parts import Stages, filled, system, without_data
+from gristmill.runs.from_augmentoolkit.parts import Stages, context, filled, system, without_data
 from gristmill.runs.recipe import PLACEHOLDER
 
 WAYS = {
@@ -49,9 +49,8 @@ GATES: Stages = {
 
 def varied(config: Config, source: str, *, count: str, inferred: bool | None = None, writer: str = "writer") -> Stages:
     draw = config.number(count, "stages.forms.draw: each of the ten styles once at most", 3)
-    about = plain(config.take("dataset_context", "stages.forms.about"))
-    more = plain(config.take("additional_dataset_context", "stages.forms.about"))
-    said = ": ".join(str(each) for each in (about, more) if each and each != PLACEHOLDER) or None
+    about = [config.text(name, "stages.forms.about") for name in ("dataset_context", "additional_dataset_context")]
+    said = ": ".join(each for each in about if each and each != PLACEHOLDER) or None
     header = bool(config.take("include_context_in_dataset", "context of stages.passages, statements and forms", True))
     forms: dict[str, Any] = {"kind": "generate.rephrase", "model": writer, "styles": ["reordered", "reversed", *STYLES]}
     forms |= {"draw": min(int(draw), 10), "context": header, "needs": [source]} | ({"about": said} if said else {})
@@ -127,9 +126,8 @@ def retrieved(config: Config, needs: list[str], *, writer: str = "writer") -> St
     stage["passages"] = config.take("rag_max_chunks", "stages.rag.passages", 3)
     prompts = config.texts("final_assistant_prompts", "stages.rag.instruction: the first of them")
     if prompts and (words := without_data(filled(prompts[0]))):
-        about = plain(config.take("dataset_context", "stages.rag.instruction"))
-        for name, text in (("context", about), ("context_lowercase", about), ("context_uppercase", about)):
-            words = words.replace("{{" + name + "}}", str(text or PLACEHOLDER))
+        for name, text in (context(config, "stages.rag.instruction") if "{{context" in words else {}).items():
+            words = words.replace("{{" + name + "}}", text)
         stage["instruction"] = plain(words) if PLACEHOLDER not in words else PLACEHOLDER
     return {
         "rag": stage,

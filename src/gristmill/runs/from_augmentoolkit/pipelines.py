@@ -9,7 +9,7 @@ from typing import Any
 
 from gristmill.runs.from_augmentoolkit.composition import everything
 from gristmill.runs.from_augmentoolkit.config import Config
-from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, chunks, documents, folder, judged, model
+from gristmill.runs.from_augmentoolkit.parts import Parts, Stages, chunks, documents, folders, judged, model
 from gristmill.runs.from_augmentoolkit.pieces import GATES, WAYS, corrected, finished, recalled, retrieved, varied
 from gristmill.runs.from_augmentoolkit.sorting import classifier
 from gristmill.runs.from_augmentoolkit.story import roleplay
@@ -95,7 +95,7 @@ def corrections(config: Config, project: Path) -> Parts:
 def thoughts(config: Config, project: Path) -> Parts:
     """generic-data-rephrase-pipeline."""
     models = {"writer": model(config, "writer", "large")}
-    chats: dict[str, Any] = {"kind": "ingest.samples", "paths": [folder(config, project)], "format": "sharegpt"}
+    chats: dict[str, Any] = {"kind": "ingest.samples", "paths": folders(config, project), "format": "sharegpt"}
     if config.take("use_subset", "stages.chats.limit") and (limit := config.take("subset_size", "stages.chats.limit")):
         chats["limit"] = limit
     return models, {
@@ -108,7 +108,7 @@ def thoughts(config: Config, project: Path) -> Parts:
 def cleaning(config: Config, project: Path) -> Parts:
     """pdf-clean-convert-pipeline: what follows it goes behind `clean`."""
     models = {"writer": model(config, "writer", "small")}
-    stages: Stages = {"read": {"kind": "ingest.read", "paths": [folder(config, project)]}}
+    stages: Stages = {"read": {"kind": "ingest.read", "paths": folders(config, project)}}
     stages["clean"] = {"kind": "generate.clean", "model": "writer"}
     config.leave("chunk_size", "pages are corrected block by block: stages.clean.longest")
     stages |= chunks(config, default=400, size="")
