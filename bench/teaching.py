@@ -22,8 +22,7 @@ from bench.command import gristmill
 from gristmill.core.records import Report, Sample
 from gristmill.runs.folder import RunFolder
 
-RECIPE = Path(__file__).with_name("teaching.yaml")
-KEY, SEED = "stages.grounded.needs", "stages.tune.seed"
+SEED = "stages.tune.seed"
 DRAWS = 10_000
 
 Scores = dict[str, dict[int, np.ndarray]]
@@ -31,19 +30,26 @@ Scores = dict[str, dict[int, np.ndarray]]
 
 
 def main() -> None:
+    recipe = Path(__file__).with_name("teaching.yaml")
+    print("\n".join(measured(recipe, key="stages.grounded.needs", least="passages")))
+
+
+def measured(recipe: Path, *, key: str, least: str) -> list[str]:
+    """A table of the values of `key` that the recipe sweeps over; `least`: the one that all are set beside."""
     with tempfile.TemporaryDirectory() as passing:
         workspace = os.environ.get("WORKSPACE", passing)
         writer = {"provider": "local", "model": str(Path(os.environ["WRITER"]).resolve()), "context": 4096}
         sets = ["--set", f"models.writer={json.dumps(writer)}", *shlex.split(os.environ.get("SETS", ""))]
-        outcome = json.loads(gristmill("sweep", str(RECIPE), "--json", *sets, workspace=workspace).out)
+        outcome = json.loads(gristmill("sweep", str(recipe), "--json", *sets, workspace=workspace).out)
         scores: Scores = defaultdict(dict)
         learned: dict[str, int] = {}
         for trial in outcome["trials"]:
             folder = RunFolder(Path(workspace, "runs", trial["run"]))
-            way = " + ".join(trial["values"][KEY])
+            value = trial["values"][key]
+            way = " + ".join(value) if isinstance(value, list) else str(value)
             scores[way][trial["values"][SEED]] = _right(folder)
             learned[way] = sum(1 for _ in folder.outputs()["clean"].only(Sample))
-        print("\n".join(table(scores, learned)))
+    return table(scores, learned, least)
 
 
 def _right(folder: RunFolder) -> np.ndarray:
@@ -54,25 +60,25 @@ def _right(folder: RunFolder) -> np.ndarray:
     return np.array([question["arms"]["tuned"]["value"] == 1.0 for question in questions], float)  # type: ignore[index,call-overload]
 
 
-def table(scores: Scores, learned: dict[str, int]) -> list[str]:
-    """The ways from best to worst, each beside the text alone and beside the best."""
+def table(scores: Scores, learned: dict[str, int], least: str) -> list[str]:
+    """The ways from best to worst, each beside the least of them and beside the best."""
     rng = np.random.default_rng(0)
     means = {way: np.mean(list(by_seed.values()), axis=0) for way, by_seed in scores.items()}
     asked = len(next(iter(means.values())))
     draws = rng.integers(0, asked, (DRAWS, asked))
     order = sorted(means, key=lambda way: -means[way].mean())
     lines = [
-        "| learned | samples | each seed | right | 95 % | less the text alone | less the best |",
+        f"| learned | samples | each seed | right | 95 % | less {least} | less the best |",
         "|---|---|---|---|---|---|---|",
     ]
     for way in order:
         seeds = ", ".join(f"{100 * right.mean():.1f}" for _, right in sorted(scores[way].items()))
-        against = [_interval(means[way] - means[other], draws) for other in ("passages", order[0])]
+        against = [_interval(means[way] - means[other], draws) for other in (least, order[0])]
         shown = [f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})" for mean, low, high in against]
         mean, low, high = _interval(means[way], draws)
         lines.append(
             f"| {way} | {learned[way]} | {seeds} | {100 * mean:.1f} % | {100 * low:.1f} to {100 * high:.1f} | "
-            f"{shown[0] if way != 'passages' else ''} | {shown[1] if way != order[0] else ''} |"
+            f"{shown[0] if way != least else ''} | {shown[1] if way != order[0] else ''} |"
         )
     return lines
 
