@@ -21,6 +21,7 @@ from gristmill.runs.folder import Counts, Output, RunFolder, Writer
 from gristmill.runs.identity import identify
 from gristmill.runs.plan import Plan, make_plan
 from gristmill.runs.report.reports import numbers
+from gristmill.runs.sweep import trial_plans
 from gristmill.runs.workspace import Workspace
 
 LOOP: dict[str, Any] = {
@@ -78,6 +79,15 @@ def test_rounds_go_on_until_every_sentence_is_covered(project: Project, workspac
     assert page.count('<rect class="cell none"') == round((1 - shares[-1]) * int(told[-1]["units"]))  # type: ignore[call-overload]
     assert "Not covered yet" in page and "coverage.2" in page
     assert f"coverage: covered {shares[0]:.6g}, " in exam_table(folder) and "accuracy" not in exam_table(folder)
+
+
+def test_the_number_of_rounds_can_be_swept(project: Project) -> None:
+    repeat = {"stages": ["gaps", "cloze", "kept", "coverage"], "times": 2, "until": "coverage.covered >= 0.8"}
+    keys = {"metric": "coverage.covered", "goal": "max", "keys": {"repeat.times": [1, 3]}}
+    found = trial_plans(plan(project, LOOP, repeat=repeat, sweep=keys))
+    once, thrice = (trial for _, trial in found)
+    assert [values["repeat.times"] for values, _ in found] == [1, 3]
+    assert len(thrice.nodes) - len(once.nodes) == 2 * len(repeat["stages"])
 
 
 def trained(*, apart: bool) -> dict[str, Any]:

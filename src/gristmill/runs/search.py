@@ -19,7 +19,7 @@ from gristmill.core.errors import ConfigError
 from gristmill.core.extras import install_line, missing
 from gristmill.core.records import digest_of
 
-SWEPT = ("stages", "models", "seed")
+SWEPT = ("stages", "models", "seed", "repeat")
 """Where a swept key may stand: what is elsewhere changes no result."""
 
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
