@@ -78,7 +78,7 @@ bench-teaching: setup ## ways of writing compared by the exam, three seeds each,
 	@test -f "$(WRITER)" || { echo "give WRITER=FILE.gguf, a chat model of 1.5B parameters or more" >&2; exit 1; }
 	WRITER=$(abspath $(WRITER)) $(BIN)/python -m bench teaching
 
-bench-coverage: setup ## one round of writing beside four, by the exam, three seeds each, WRITER=FILE.gguf: an hour
+bench-coverage: setup ## one round of writing beside four, by the exam, two seeds each, WRITER=FILE.gguf: an hour
 	@test -f "$(WRITER)" || { echo "give WRITER=FILE.gguf, a chat model of 1.5B parameters or more" >&2; exit 1; }
 	WRITER=$(abspath $(WRITER)) $(BIN)/python -m bench coverage
 
