@@ -33,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ingest.subset": {"chunks": 2},
     "ingest.rows": {"limit": 4},
     "evaluate.exam": {"limit": 4},
-    "generate.self_instruct": {"rows": 4},
+    "generate.self_instruct": {"rows": 8},
     "generate.magpie": {"rows": 4},
     "generate.table": {"rows": 4},
     "generate.recall": {"anchors": 2},
@@ -41,6 +41,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "generate.tool_calls": {"per_tool": 1},
     "curate.earlier": {"runs": []},  # of two recipes on the same pieces the second would hold nothing new
 }
+LONG = {"roleplay": {"ingest.subset": {"chunks": 6}}}
+"""Where one step hands on to the next so often that little of a small input is left."""
 SHORT = 1_500  # tokens of a training
 LONGEST = 1_800  # seconds of a recipe
 
@@ -81,7 +83,7 @@ def small(path: Path, vectors: str) -> Iterator[str]:
     kinds = {str(stage["kind"]) for stage in data["stages"].values()}
     for name, stage in data["stages"].items():
         kind = str(stage["kind"])
-        values: dict[str, Any] = dict(SMALL.get(kind, {}))
+        values: dict[str, Any] = dict((SMALL | LONG.get(path.stem, {})).get(kind, {}))
         if kind == "ingest.rows" and "generate.label" in kinds:
             values = {}  # its rounds draw the few that they label
         if kind.startswith("train.") and kind not in ("train.tokenizer", "train.classify"):

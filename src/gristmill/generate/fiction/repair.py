@@ -36,8 +36,8 @@ def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchan
     character = tuple(dict.fromkeys(part for part in (name, *name.split()) if part))
     for exchange in exchanges:
         user, reply = without_label(exchange.user, _USER), without_label(exchange.reply, character)
-        both = [" ".join(re.findall(r"\w+", text.casefold())) for text in (user, reply)]
-        sound = all(both) and not repeats(both[0], said) and not repeats(both[1], [*said, both[0]])
+        both = [user, reply]
+        sound = all(both) and not repeats(user, said) and not repeats(reply, [*said, user])
         if not sound or max(len(text.split()) for text in (user, reply)) > words:
             break
         if speaks_as(user, character) or speaks_as(reply, _USER):
@@ -52,13 +52,17 @@ def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchan
 def repeats(text: str, said: list[str]) -> bool:
     """Whether a message was said before, as it is or but for a few words. A word or two may be said again, inside of
     another message."""
-    runs = _runs(text)
-    known = {run for each in said for run in _runs(each)}
-    return text in said or (len(runs) > 1 and len(runs & known) > _SAID_BEFORE * len(runs))
+    own, before = _words(text), [_words(each) for each in said]
+    runs = _runs(own)
+    known = {run for each in before for run in _runs(each)}
+    return own in before or (len(runs) > 1 and len(runs & known) > _SAID_BEFORE * len(runs))
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
-    words = text.split()
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _runs(words: list[str]) -> set[tuple[str, ...]]:
     return {tuple(words[n : n + 4]) for n in range(len(words) - 3)}
 
 

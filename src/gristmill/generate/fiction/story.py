@@ -19,7 +19,7 @@ from gristmill.core.prompt import names_of
 from gristmill.core.records import Chunk, Draft, Message, Origin, Quote, Sample
 from gristmill.core.stage import StepContext
 from gristmill.generate.columns import require
-from gristmill.generate.fiction.repair import Exchange, narrates, repaired, speaks_as, without_label
+from gristmill.generate.fiction.repair import Exchange, narrates, repaired, repeats, speaks_as, without_label
 from gristmill.generate.fiction.stages import StoryConfig
 from gristmill.generate.source import Language, language_of, source_of
 
@@ -173,7 +173,7 @@ def _message(text: str, said: list[str], *, me: str, you: str, words: int) -> st
         raise ValueError(f"write the words that {me} says, in the first person, not what anyone does")
     if len(text.split()) > words:
         raise ValueError(f"that is too long: write at most {words} words")
-    if text.casefold() in (before.casefold() for before in said):
+    if repeats(text, said):
         raise ValueError("that was said before: say something new")
     return text
 
