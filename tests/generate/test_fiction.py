@@ -238,7 +238,7 @@ async def test_a_card_that_was_made_from_no_text_has_its_story_too() -> None:
     assert (
         sample.quotes == ()
         and sample.language == "en"
-        and '("-" if there is none):\n-\n' in speaker.asked[0][-1].content
+        and "for the voice of the book:\n-\n" in speaker.asked[0][-1].content
     )
 
 
