@@ -228,6 +228,7 @@ async def test_message_by_message_for_small_models() -> None:
     assert sample.origin and sample.origin.calls == tuple(f"key{n}" for n in range(6))
     assert CHUNKS[0].text in sample.quotes[0].text or sample.quotes[0].text in CHUNKS[0].text
     last = speaker.asked[-1][-1].content
+    assert "for its voice:\n" in last and CHUNKS[0].text[:40] in last
     assert "user: This is message 4." in last and "Next speaks: Ilse Marren" in last and "Write in: German" in last
 
 
@@ -235,11 +236,7 @@ async def test_a_card_that_was_made_from_no_text_has_its_story_too() -> None:
     draft = card("Ilse Marren").model_copy(update={"parents": ()})
     speaker = Speaker(lambda n: f"This is message {n}.")
     [sample] = await story.run(config(ask="line", source=True), draft, Context(speaker, draft))  # type: ignore[arg-type]
-    assert (
-        sample.quotes == ()
-        and sample.language == "en"
-        and "for the voice of the book:\n-\n" in speaker.asked[0][-1].content
-    )
+    assert sample.quotes == () and sample.language == "en" and "for its voice" not in speaker.asked[0][-1].content
 
 
 async def test_a_conversation_that_ends_too_soon_is_a_reject() -> None:
@@ -248,6 +245,14 @@ async def test_a_conversation_that_ends_too_soon_is_a_reject() -> None:
     with pytest.raises(Reject, match="story too short"):
         await story.run(config(ask="line"), draft, context)
     assert context.counts["messages with invalid answer"] == 1
+
+
+async def test_a_story_ends_before_a_line_about_its_own_task() -> None:
+    draft = card("Ilse")
+    said = {4: "Please give me the passage you would like to use for the voice of the book."}
+    context = Context(Speaker(lambda n: said.get(n, f"This is message {n}.")), CHUNKS[0], draft)  # type: ignore[arg-type]
+    [sample] = await story.run(config(ask="line", exchanges=4), draft, context)
+    assert [message.content for message in sample.messages[1:]] == [f"This is message {n}." for n in range(4)]
 
 
 async def test_a_card_with_a_hole_is_a_reject() -> None:

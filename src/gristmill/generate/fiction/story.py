@@ -7,6 +7,7 @@ written with the card and the conversation so far in view; a small model keeps u
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from gristmill.generate.source import Language, language_of, source_of
 
 _TOKENS_A_WORD = 3  # at most, of prose in most languages
 _CHARACTERS_A_WORD = 8
+_TASK = re.compile(r"\bscene card\b|\bvoice of the book\b|\bpassage (?:you|from the book)\b", re.IGNORECASE)
 
 
 class Turns(BaseModel):
@@ -70,7 +72,8 @@ class Teller:
         return cls(config, ctx, ctx.model(config.model), card_of(config, record), quotes, language)
 
     def render(self, prompt: str, **values: object) -> list[Message]:
-        source = self.quotes[0].text if self.quotes and self.config.source else "-"
+        shows = self.quotes and self.config.source
+        source = f"\nPassage from the book, for its voice:\n{self.quotes[0].text}\n" if shows else ""
         shown = {"card": self.card.text, "source": source, "words": self.config.words, "language": self.language.name}
         return self.ctx.prompt(prompt).render(**shown, **values)
 
@@ -173,6 +176,8 @@ def _message(text: str, said: list[str], *, me: str, you: str, words: int) -> st
         raise ValueError(f"write the words that {me} says, in the first person, not what anyone does")
     if len(text.split()) > words:
         raise ValueError(f"that is too long: write at most {words} words")
+    if _TASK.search(text):
+        raise ValueError("stay in the scene: nobody there knows of a card, a passage or a task")
     if repeats(text, said):
         raise ValueError("that was said before: say something new")
     return text
