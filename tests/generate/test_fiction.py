@@ -227,16 +227,22 @@ async def test_message_by_message_for_small_models() -> None:
     assert talk[1].content == "This is message 1." and sample.language == "de" and sample.kind == "roleplay"
     assert sample.origin and sample.origin.calls == tuple(f"key{n}" for n in range(6))
     assert CHUNKS[0].text in sample.quotes[0].text or sample.quotes[0].text in CHUNKS[0].text
-    last = speaker.asked[-1][-1].content
-    assert "for its voice:\n" in last and CHUNKS[0].text[:40] in last
-    assert "user: This is message 4." in last and "Next speaks: Ilse Marren" in last and "Write in: German" in last
+    told, *talk = speaker.asked[-1]
+    assert "for its voice:\n" in told.content and CHUNKS[0].text[:40] in told.content
+    assert "You are: Ilse Marren" in told.content and "Write in: German" in told.content
+    sides = ["user", "assistant"] * 2 + ["user"]  # to each side its own words are the assistant's
+    assert [(m.role, m.content) for m in talk] == [(side, f"This is message {n}.") for n, side in enumerate(sides)]
+    told, opening, *talk = speaker.asked[-2]
+    assert "You are: user" in told.content and opening.role == "user" and "Ilse Marren" in opening.content
+    sides = ["assistant", "user"] * 2
+    assert [(m.role, m.content) for m in talk] == [(side, f"This is message {n}.") for n, side in enumerate(sides)]
 
 
 async def test_a_card_that_was_made_from_no_text_has_its_story_too() -> None:
     draft = card("Ilse Marren").model_copy(update={"parents": ()})
     speaker = Speaker(lambda n: f"This is message {n}.")
     [sample] = await story.run(config(ask="line", source=True), draft, Context(speaker, draft))  # type: ignore[arg-type]
-    assert sample.quotes == () and sample.language == "en" and "for its voice" not in speaker.asked[0][-1].content
+    assert sample.quotes == () and sample.language == "en" and "for its voice" not in speaker.asked[0][0].content
 
 
 async def test_a_conversation_that_ends_too_soon_is_a_reject() -> None:

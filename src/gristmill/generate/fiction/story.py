@@ -150,13 +150,16 @@ async def _lines(teller: Teller, config: StoryConfig) -> tuple[list[Exchange], O
 async def _next(teller: Teller, config: StoryConfig, said: list[str]) -> Parsed[str]:
     speakers = ("user", teller.card.name)
     speaks, listens = speakers[len(said) % 2], speakers[1 - len(said) % 2]
-    talk = "\n".join(f"{speakers[n % 2]}: {text}" for n, text in enumerate(said)) or "-"
+    *told, opening = teller.render("fiction_line", speaker=speaks, listener=listens)
+    # To each side its own words are the assistant's: a small writer takes its part in a chat, and copies from a script.
+    sides = ("user", "assistant") if len(said) % 2 else ("assistant", "user")
+    talk = [Message(role=sides[n % 2], content=text) for n, text in enumerate(said)]
 
     def check(text: str) -> str:
         return _message(text, said, me=speaks, you=listens, words=config.words)
 
     return await teller.model.ask(
-        teller.render("fiction_line", talk=talk, speaker=speaks, listener=listens),
+        [*told, *([opening] if speaks == speakers[0] else []), *talk],
         check,
         max_tokens=config.words * _TOKENS_A_WORD,
         temperature=config.temperature,
