@@ -170,7 +170,7 @@ async def _next(teller: Teller, config: StoryConfig, said: list[str]) -> Parsed[
 
 def _message(text: str, said: list[str], *, me: str, you: str, words: int) -> str:
     """One message of one speaker that has not been said yet."""
-    text = without_label(text, (me,))
+    text = without_label(text, (me, *me.split()))
     if not text:
         raise ValueError("the message was empty: write what is said")
     if speaks_as(text, (you, me)):
