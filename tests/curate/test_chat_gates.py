@@ -57,7 +57,7 @@ def passages(world: Any, number: int) -> Any:
     chunk = world.chunk(f"Place {number} is here.", path=f"{number}.md")
     turn = said((f"Where is {number}?", f"Here, in {number}.", True))
     system = Message(role="system", content=f"[1] passage {number}")
-    marks = {"split": "train", "thoughts": number == 1}
+    marks = {"split": "train", "thoughts": number == 1, "retrieval": "missed" if number % 2 else "found"}
     return world.qa("x?", "y", chunk, marks=marks).model_copy(update={"messages": (system, *turn)})
 
 
@@ -71,6 +71,7 @@ def test_each_answer_is_learned_below_its_own_passages_and_nowhere_else(world: A
     for sample in done:
         own = by_id[sample.parents[0]]
         assert sample.messages[0] == own.messages[0] and sample.quotes == own.quotes
+        assert sample.marks["retrieval"] == own.marks["retrieval"]
         learned = [m.content for m in sample.messages if m.train]
         assert learned == [own.messages[-1].content]
         asked = [m.content for m in sample.messages if m.role == "user"]

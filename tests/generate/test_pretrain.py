@@ -168,10 +168,13 @@ async def test_the_worked_examples_would_pass_the_gates_themselves(name: str, ex
         f"{NOTE}\nTopic: something else",
         f"{NOTE}\n@user\nAnd more",
         "The lamp of Varn is old indeed. " * 4,
+        "Boats pay, ships pay and trawlers pay "
+        + "because the dues are counted in pellins each night, and " * 3
+        + "so on.",
     ],
 )
 def test_what_is_no_text_of_its_own_is_refused(bad: str) -> None:
-    with pytest.raises(ValueError, match=r"that is|do not speak|alone|again"):
+    with pytest.raises(ValueError, match=r"that is|do not speak|alone|again|three times"):
         check_prose(bad, source=TEXT)
 
 
