@@ -126,6 +126,7 @@ GOOD = [
     [
         (Exchange("And now?", "Now I sleep, and then"), 2),  # breaks off
         (Exchange("And now?", "I did."), 2),  # said before
+        (Exchange("Which passage you have for me is the voice of the book?", "None."), 2),  # of its task
         (Exchange("*sighs* So you say that now I sleep below the old lamp?", "So now I sleep below the old lamp."), 2),
         (Exchange("And now?", "It was dark, so I went up and lit it!"), 3),  # a few words of it were
         (Exchange("And now?", " and so on" * 60), 2),  # too long

@@ -33,6 +33,7 @@ _TURN = re.compile(
     r"<\|[^|>\s]{1,40}\|>|^[ \t]*(?:@?(?:system|user|assistant)\b:?$|(?:topic|passage|write in|task|strategy)[ \t]*:)",
     re.IGNORECASE | re.MULTILINE,
 )
+_COPY = 0.7  # of runs of five words, that a text may share with its source
 _SHORTEST = 40  # characters of a text that says something
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 """Signs of scripts that put no spaces between words: each counts as one."""
@@ -183,7 +184,7 @@ def check_rewriting(text: str, *, source: str, longest: float = 2) -> str:
         raise ValueError("that is too long: add nothing that was not said")
     if _MENTIONS.search(text):
         raise ValueError("do not speak of a text or a sentence: say what is the case")
-    if _runs(words, 5) and len(_runs(words, 5) & _runs(known, 5)) > 0.7 * len(_runs(words, 5)):
+    if copied(text, [source], run=5) > _COPY:
         raise ValueError("that is nearly a copy: change the order and the wording")
     if words == known:
         raise ValueError("that is a copy: change the order and the wording")
@@ -198,7 +199,7 @@ def check_ends(text: str) -> str:
     if any(said.count(each) > 2 for each in said if each.count(" ") > 2):
         raise ValueError("you say the same again and again: say each thing once")
     words = _words(text)
-    if any(count > 2 for count in Counter(tuple(words[n : n + 8]) for n in range(len(words) - 7)).values()):
+    if any(count > 2 for count in Counter(_runs(words, 8)).values()):
         raise ValueError("the same words stand there three times: say each thing once")
     return text
 
@@ -212,11 +213,16 @@ def check_prose(text: str, *, source: str) -> str:
     if _MENTIONS.search(text):
         raise ValueError("do not speak of a text or a sentence: say what is the case")
     check_ends(text)
-    own = _runs(_words(text), 5)
-    if own and len(own & _runs(_words(source), 5)) > 0.7 * len(own):
+    if copied(text, [source], run=5) > _COPY:
         raise ValueError("that is nearly a copy: change the order and the wording")
     return text
 
 
-def _runs(words: list[str], length: int) -> set[tuple[str, ...]]:
-    return {tuple(words[n : n + length]) for n in range(len(words) - length + 1)}
+def copied(text: str, said: Iterable[str], *, run: int) -> float:
+    """Share of a text's runs of so many words that stand in one of the others, too; 0 of a text without any."""
+    own, known = set(_runs(_words(text), run)), {each for other in said for each in _runs(_words(other), run)}
+    return len(own & known) / len(own) if own else 0.0
+
+
+def _runs(words: list[str], length: int) -> list[tuple[str, ...]]:
+    return [tuple(words[n : n + length]) for n in range(len(words) - length + 1)]

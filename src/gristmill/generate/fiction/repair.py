@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gristmill.generate.wording import copied, word_count
+
 _END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)*]*$|[\"\u201d\u00bb*]$")
 _REMARK = re.compile(
     r"(?:^|\n)\s*[(\[*]*(?:note|ooc|author'?s note|anmerkung|remarque|nota)\b\s*(?::|[-\u2013]\s).*", re.I | re.S
 )
 _NARRATOR = ("narrator", "narration", "erzähler", "narrateur", "narrador")
-_SAID_BEFORE = 0.6  # of four words in a row; two replies of one person may open alike
+_RUN, _SAID_BEFORE = 4, 0.6  # words in a row, and the share of them: two replies of one person may open alike
+_TASK = re.compile(r"\bscene card\b|\bvoice of the book\b|\bpassage (?:you|from the book)\b", re.IGNORECASE)
 _USER = ("user", "{user}", "you")
 
 
@@ -29,8 +32,8 @@ def without_label(text: str, names: tuple[str, ...]) -> str:
 
 
 def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchange]:
-    """Up to the first message that is empty, too long, mostly said before or speaks for the other side; and without a
-    last reply that breaks off."""
+    """Up to the first message that is empty, too long, mostly said before, of its own task or for the other side; and
+    without a last reply that breaks off."""
     kept: list[Exchange] = []
     said: list[str] = []
     character = tuple(dict.fromkeys(part for part in (name, *name.split()) if part))
@@ -40,7 +43,7 @@ def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchan
         sound = all(both) and not repeats(user, said) and not repeats(reply, [*said, user])
         if not sound or max(len(text.split()) for text in (user, reply)) > words:
             break
-        if speaks_as(user, character) or speaks_as(reply, _USER):
+        if speaks_as(user, character) or speaks_as(reply, _USER) or any(map(speaks_of_task, both)):
             break
         said += both
         kept.append(Exchange(user, reply))
@@ -52,18 +55,15 @@ def repaired(exchanges: list[Exchange], *, name: str, words: int) -> list[Exchan
 def repeats(text: str, said: list[str]) -> bool:
     """Whether a message was said before, as it is or but for a few words. A word or two may be said again, inside of
     another message."""
-    own, before = _words(text), [_words(each) for each in said]
-    runs = _runs(own)
-    known = {run for each in before for run in _runs(each)}
-    return own in before or (len(runs) > 1 and len(runs & known) > _SAID_BEFORE * len(runs))
+    if word_count(text) > _RUN:
+        return copied(text, said, run=_RUN) > _SAID_BEFORE
+    own, *before = [re.findall(r"\w+", each.casefold()) for each in (text, *said)]
+    return own in before
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-def _runs(words: list[str]) -> set[tuple[str, ...]]:
-    return {tuple(words[n : n + 4]) for n in range(len(words) - 3)}
+def speaks_of_task(text: str) -> bool:
+    """Of a card, a passage or a task: nobody in the scene knows of them."""
+    return _TASK.search(text) is not None
 
 
 def speaks_as(text: str, names: tuple[str, ...]) -> bool:

@@ -7,7 +7,6 @@ written with the card and the conversation so far in view; a small model keeps u
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,13 +19,20 @@ from gristmill.core.prompt import names_of
 from gristmill.core.records import Chunk, Draft, Message, Origin, Quote, Sample
 from gristmill.core.stage import StepContext
 from gristmill.generate.columns import require
-from gristmill.generate.fiction.repair import Exchange, narrates, repaired, repeats, speaks_as, without_label
+from gristmill.generate.fiction.repair import (
+    Exchange,
+    narrates,
+    repaired,
+    repeats,
+    speaks_as,
+    speaks_of_task,
+    without_label,
+)
 from gristmill.generate.fiction.stages import StoryConfig
 from gristmill.generate.source import Language, language_of, source_of
 
 _TOKENS_A_WORD = 3  # at most, of prose in most languages
 _CHARACTERS_A_WORD = 8
-_TASK = re.compile(r"\bscene card\b|\bvoice of the book\b|\bpassage (?:you|from the book)\b", re.IGNORECASE)
 
 
 class Turns(BaseModel):
@@ -179,7 +185,7 @@ def _message(text: str, said: list[str], *, me: str, you: str, words: int) -> st
         raise ValueError(f"write the words that {me} says, in the first person, not what anyone does")
     if len(text.split()) > words:
         raise ValueError(f"that is too long: write at most {words} words")
-    if _TASK.search(text):
+    if speaks_of_task(text):
         raise ValueError("stay in the scene: nobody there knows of a card, a passage or a task")
     if repeats(text, said):
         raise ValueError("that was said before: say something new")
